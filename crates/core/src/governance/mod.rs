@@ -1,0 +1,5 @@
+//! What agents may use, and what it costs.
+
+mod prices;
+
+pub use prices::{ModelPrice, PriceTable};

@@ -1,0 +1,101 @@
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::Result;
+use crate::runs::{AgentEvent, AgentRunRequest, Denial, Outcome, ProviderId, Usage};
+
+/// Starts agents of one kind: Claude, Codex, or one of your own.
+///
+/// - Everything that the agent says comes through its session as [`AgentEvent`]s; what the provider does not
+///   understand becomes [`AgentEvent::Unknown`], never an error.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait AgentProvider: Send + Sync {
+    /// The name that runs ask for it by.
+    fn id(&self) -> ProviderId;
+
+    /// Whether an agent could be started now, and if not, why, in words that say what to do.
+    ///
+    /// - Quick and without a network call: the program is there, a key is there.
+    async fn readiness(&self) -> Readiness;
+
+    /// Starts an agent on its task.
+    ///
+    /// - Gives back a session as soon as the agent is on its way; what goes wrong from then on, a missing
+    ///   program or key included, is the session's [`Outcome`].
+    /// - The agent's environment is exactly the list that the provider documents, and `spec.env`.
+    /// - Fails with [`Invalid`](crate::ErrorKind::Invalid) where the spec asks for what the provider cannot do.
+    async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>>;
+}
+
+/// Whether agents of a kind can be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// They can; what was found, such as a program with its version, and where its key comes from.
+    Ready(String),
+    /// The program is not there; where it was looked for and how to get it.
+    MissingBinary(String),
+    /// There is no key; how to give one.
+    MissingCredentials(String),
+}
+
+/// What an agent is started with.
+#[derive(Debug)]
+pub struct SessionSpec {
+    /// The request, as on the wire.
+    pub request: AgentRunRequest,
+    /// The folder to work in.
+    pub workdir: PathBuf,
+    /// What it is told beside the prompt, layer by layer, already in order; empty if nothing.
+    pub instructions: String,
+    /// The model; the provider's default, if none.
+    pub model: Option<String>,
+    /// The session to go on with, by the id that the provider gave it.
+    pub resume: Option<String>,
+    /// More variables for the agent's environment.
+    pub env: Vec<(String, SecretString)>,
+}
+
+/// An agent at work.
+///
+/// - One owner drives it: take events until there are none, then ask for the report.
+/// - Dropping it ends the agent and all its children, as far as that can be done without waiting.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait AgentSession: Send {
+    /// The next event; `None` once the agent has ended.
+    ///
+    /// - Safe to cancel: an event is never lost in a `select!`.
+    /// - After `None`, `None` again.
+    async fn next_event(&mut self) -> Option<AgentEvent>;
+
+    /// Stops the agent: by its protocol, then by closing its input, then by signals, then every descendant.
+    ///
+    /// - When it returns, no process of the agent is left; that takes at most 2 s.
+    /// - Events that were on their way can still be taken, and the report says [`Outcome::Cancelled`], whatever
+    ///   the agent printed on its way out.
+    /// - Does nothing to an agent that has ended.
+    async fn cancel(&mut self);
+
+    /// How it ended.
+    ///
+    /// - Drops the events not taken. An agent that has not ended is cancelled first.
+    async fn report(self: Box<Self>) -> SessionReport;
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionReport {
+    /// Success, failure, cancellation or a limit.
+    pub outcome: Outcome,
+    /// The provider's id of the session, to resume it by.
+    pub session_id: Option<String>,
+    /// What it used, all in all.
+    pub usage: Usage,
+    /// The tool calls that were denied.
+    pub denials: Vec<Denial>,
+    /// For the server side only: exit code or signal, last lines of stderr, leftovers killed.
+    pub diagnostics: Option<String>,
+}

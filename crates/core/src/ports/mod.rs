@@ -1,0 +1,33 @@
+//! What an adapter implements.
+//!
+//! - Each trait is the least that its implementer must do; the bullets of its methods are its behaviour, and the
+//!   conformance suite tests them.
+//! - With the feature `mocks`, each has a mock, for unit tests of what is built on it.
+
+mod agent;
+mod clock;
+mod events;
+mod instructions;
+mod queue;
+mod repo;
+mod storage;
+mod workspace;
+
+pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec};
+pub use clock::Clock;
+pub use events::{EventLog, EventStream, Live};
+pub use instructions::{InstructionSource, RunTarget};
+pub use queue::{Claim, Progress, Queue, Settlement, Signals, WorkerName};
+pub use repo::{BranchState, RepoAccess, RepoDescription, RepoProvider};
+pub use storage::Storage;
+pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspaces};
+
+#[cfg(feature = "mocks")]
+pub use self::{
+    agent::{MockAgentProvider, MockAgentSession},
+    clock::MockClock,
+    instructions::MockInstructionSource,
+    queue::MockQueue,
+    repo::MockRepoProvider,
+    workspace::MockWorkspaces,
+};

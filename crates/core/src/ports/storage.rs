@@ -1,0 +1,46 @@
+use crate::identity::{Tenants, User};
+use crate::planning::{Board, Project, Ticket};
+use crate::ports::{EventLog, Queue};
+use crate::repos::{CodeDiff, Repository, Worktree};
+use crate::runs::{AgentRun, RunAttempt, RunStep, ToolCall};
+use crate::{Lookup, Store};
+
+/// Everything that is stored, in one place: what the engine asks of a database.
+///
+/// - Whoever implements the parts has it.
+/// - Several of them have a `get`: say which by the id, as in `Lookup::get(&*storage, &scope, ticket_id)`.
+pub trait Storage:
+    Tenants
+    + Queue
+    + EventLog
+    + Store<User>
+    + Store<Project>
+    + Store<Board>
+    + Store<Ticket>
+    + Store<Repository>
+    + Store<Worktree>
+    + Store<CodeDiff>
+    + Store<RunStep>
+    + Store<ToolCall>
+    + Lookup<AgentRun>
+    + Lookup<RunAttempt>
+{
+}
+
+impl<T> Storage for T where
+    T: Tenants
+        + Queue
+        + EventLog
+        + Store<User>
+        + Store<Project>
+        + Store<Board>
+        + Store<Ticket>
+        + Store<Repository>
+        + Store<Worktree>
+        + Store<CodeDiff>
+        + Store<RunStep>
+        + Store<ToolCall>
+        + Lookup<AgentRun>
+        + Lookup<RunAttempt>
+{
+}

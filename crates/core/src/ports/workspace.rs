@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::identity::Tenant;
+use crate::ports::RepoAccess;
+use crate::repos::{DiffStats, Repository};
+use crate::runs::{AgentRun, RunAttempt};
+use crate::{Id, Result};
+
+/// A commit by its full name in hexadecimal.
+pub type CommitId = String;
+
+/// Gives each attempt a checkout of its own, and brings the work home.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Workspaces: Send + Sync {
+    /// Makes a checkout on a fresh branch.
+    ///
+    /// - The repository's own working tree is not touched, and nothing is written to it.
+    /// - Fails with [`NotFound`](crate::ErrorKind::NotFound) if the base is not there, with
+    ///   [`Invalid`](crate::ErrorKind::Invalid) if the branch's name is none; then nothing is left behind.
+    async fn prepare(&self, spec: &WorkspaceSpec) -> Result<Workspace>;
+
+    /// What has changed since the base, files that git does not know yet included.
+    ///
+    /// - Ignored files are left out. Nothing is committed by it.
+    async fn changes(&self, workspace: &Workspace) -> Result<Changes>;
+
+    /// Commits what has changed since the base; `None` if nothing has.
+    ///
+    /// - No hook, signature, filter or configuration of the checkout has a say.
+    /// - Commits that the agent made itself stay below it.
+    async fn commit(&self, workspace: &Workspace, message: &str, author: &Author)
+    -> Result<Option<CommitId>>;
+
+    /// Brings a commit to the repository, on the workspace's branch.
+    ///
+    /// - Creates the branch, or moves it from where it was when the workspace was made; a branch that has moved
+    ///   meanwhile is a [`Conflict`](crate::ErrorKind::Conflict), and stays as it is.
+    /// - Doing it again with the same commit changes nothing.
+    async fn publish(&self, workspace: &Workspace, access: &RepoAccess, commit: &CommitId) -> Result<()>;
+
+    /// Removes the checkout from the disk; one that is gone already is no error.
+    async fn remove(&self, workspace: &Workspace) -> Result<()>;
+}
+
+/// What a checkout is made of.
+#[derive(Debug, Clone)]
+pub struct WorkspaceSpec {
+    /// The tenant.
+    pub tenant: Id<Tenant>,
+    /// The run.
+    pub run: Id<AgentRun>,
+    /// The attempt, since two attempts of a run never share a checkout.
+    pub attempt: Id<RunAttempt>,
+    /// The repository.
+    pub repository: Id<Repository>,
+    /// How git gets to it.
+    pub access: RepoAccess,
+    /// The branch, tag or commit to start from.
+    pub base: String,
+    /// The branch that the work goes to.
+    pub branch: String,
+}
+
+/// A checkout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The git directory that it belongs to; outside of the checkout.
+    pub git_dir: PathBuf,
+    /// The branch that the work goes to.
+    pub branch: String,
+    /// What it started from, as it was asked for.
+    pub base: String,
+    /// The commit that it started from.
+    pub base_commit: CommitId,
+    /// Where the branch was in the repository; `None` if it was not there.
+    pub branch_was: Option<CommitId>,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// As `git diff` prints it, in UTF-8; empty if nothing has changed.
+    pub unified_diff: String,
+    /// How much.
+    pub stats: DiffStats,
+    /// The paths, sorted.
+    pub paths: Vec<String>,
+}
+
+/// Who a commit is by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub email: String,
+}

@@ -1,0 +1,21 @@
+//! Agent work: runs, their attempts, steps, tool calls and events.
+
+mod attempt;
+mod event;
+mod outcome;
+mod request;
+mod run;
+mod state;
+mod step;
+mod tool_call;
+mod usage;
+
+pub use attempt::{AttemptEnd, Lease, RunAttempt};
+pub use event::{AgentEvent, MessageRole, RunEvent, Seq, ToolStatus};
+pub use outcome::{Denial, Failure, FailureKind, Limit, Outcome, StopReason};
+pub use request::{AgentMode, AgentRunRequest, Constraints, ProviderId, RepoRequest};
+pub use run::{AgentRun, RunArtifact, Session, ToolTally};
+pub use state::{IllegalTransition, RunSignal, RunStatus};
+pub use step::{RunStep, StepKind, StepStatus};
+pub use tool_call::{ToolCall, ToolCallStatus};
+pub use usage::Usage;

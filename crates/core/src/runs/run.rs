@@ -1,0 +1,192 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{Agent, ResolvedInstructions};
+use crate::collaboration::{Channel, ChatMessage};
+use crate::planning::{Project, Ticket};
+use crate::repos::Repository;
+use crate::runs::{
+    AgentMode, Constraints, Failure, ProviderId, RunAttempt, RunStatus, Seq, StopReason, Usage,
+};
+use crate::{Id, Invalid, entity};
+
+/// A session that people and agents share (001); known here by its id only, until its table comes.
+#[derive(Debug, Clone, Copy)]
+pub enum Session {}
+
+/// Any work of an agent (000 §5.13; 001; 002 runs; 003 job_runs; 004 runs).
+///
+/// - Written by the [`Queue`](crate::ports::Queue) only, which keeps its state, lease and log in step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentRun {
+    /// The project.
+    pub project_id: Id<Project>,
+    /// The ticket that the work is for.
+    pub ticket_id: Option<Id<Ticket>>,
+    /// The repository to work in.
+    pub repository_id: Option<Id<Repository>>,
+    /// The agent that works (001, 002).
+    pub agent_id: Option<Id<Agent>>,
+    /// The session that it belongs to (001).
+    pub session_id: Option<Id<Session>>,
+    /// The chat message that set it off (002).
+    pub trigger_message_id: Option<Id<ChatMessage>>,
+    /// The channel that it speaks in (002).
+    pub channel_id: Option<Id<Channel>>,
+    /// Which agent provider works it.
+    pub provider: ProviderId,
+    /// The kind of work.
+    pub mode: AgentMode,
+    /// What the person asked for, 1 to 200,000 characters.
+    pub input_prompt: String,
+    /// The model; the provider's default, if none.
+    pub model: Option<String>,
+    /// The branch, tag or commit to start from; the repository's default branch, if none.
+    pub base_ref: Option<String>,
+    /// The branch that the work goes to; one made from the run's id, if none.
+    pub branch: Option<String>,
+    /// The paths that the run may change; all of them, if none.
+    pub allowed_paths: Option<Vec<String>>,
+    /// What the run may take and use.
+    pub constraints: Constraints,
+
+    /// The state.
+    pub status: RunStatus,
+    /// Why it stopped.
+    pub stop_reason: Option<StopReason>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// The agent's last words, or "No changes." and the like.
+    pub output_summary: Option<String>,
+    /// What it made, beside its diff.
+    pub artifacts: Vec<RunArtifact>,
+    /// What it was told, layer by layer.
+    pub instructions: Option<ResolvedInstructions>,
+    /// The provider's id of its session, to resume it by.
+    pub provider_session_id: Option<String>,
+    /// What all its attempts have used.
+    pub usage: Usage,
+    /// How often it called which tool (001).
+    pub tool_calls: Vec<ToolTally>,
+
+    /// The attempt that holds the lease, or held the last one.
+    pub attempt_id: Option<Id<RunAttempt>>,
+    /// How many attempts there were.
+    pub attempt_count: i32,
+    /// How many of them were lost with their worker.
+    pub crash_count: i32,
+    /// When the lease ends, on the database's clock.
+    pub lease_expires_at: Option<DateTime<Utc>>,
+    /// When somebody asked for it to be cancelled.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// The position of its last event.
+    pub last_seq: Seq,
+    /// When the first attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it reached its final state.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// Something that a run made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunArtifact {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its media type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+}
+
+/// How often a run called a tool, and how long that took (001 `toolCalls`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolTally {
+    /// The tool.
+    pub tool: String,
+    /// How many calls.
+    pub count: u32,
+    /// How long they took together, in milliseconds.
+    pub total_duration_ms: u64,
+}
+
+impl AgentRun {
+    /// The most characters of a prompt.
+    pub const MAX_PROMPT_CHARS: usize = 200_000;
+    /// How many attempts may be lost with their worker before the run fails.
+    pub const MAX_CRASHES: i32 = 3;
+
+    /// A run that waits for a worker.
+    pub fn new(
+        project_id: Id<Project>,
+        provider: ProviderId,
+        mode: AgentMode,
+        prompt: impl Into<String>,
+    ) -> Self {
+        Self {
+            project_id,
+            ticket_id: None,
+            repository_id: None,
+            agent_id: None,
+            session_id: None,
+            trigger_message_id: None,
+            channel_id: None,
+            provider,
+            mode,
+            input_prompt: prompt.into(),
+            model: None,
+            base_ref: None,
+            branch: None,
+            allowed_paths: None,
+            constraints: Constraints::default(),
+            status: RunStatus::Queued,
+            stop_reason: None,
+            failure: None,
+            output_summary: None,
+            artifacts: Vec::new(),
+            instructions: None,
+            provider_session_id: None,
+            usage: Usage::default(),
+            tool_calls: Vec::new(),
+            attempt_id: None,
+            attempt_count: 0,
+            crash_count: 0,
+            lease_expires_at: None,
+            cancel_requested_at: None,
+            last_seq: 0,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+entity! {
+    AgentRun as "run" in "agent_runs" {
+        PROJECT_ID: Id<Project> = project_id => |run| run.project_id;
+        TICKET_ID: Option<Id<Ticket>> = ticket_id => |run| run.ticket_id;
+        REPOSITORY_ID: Option<Id<Repository>> = repository_id => |run| run.repository_id;
+        AGENT_ID: Option<Id<Agent>> = agent_id => |run| run.agent_id;
+        PROVIDER: ProviderId = provider => |run| run.provider.clone();
+        MODE: AgentMode = mode => |run| run.mode;
+        STATUS: RunStatus = status => |run| run.status;
+    }
+    refers PROJECT_ID -> Project Cascade;
+    refers TICKET_ID -> Ticket SetNull(|run| run.ticket_id = None);
+    refers REPOSITORY_ID -> Repository SetNull(|run| run.repository_id = None);
+    validate |run| {
+        Invalid::text("input_prompt", &run.input_prompt, 1, AgentRun::MAX_PROMPT_CHARS)?;
+        Invalid::no_nul("input_prompt", &run.input_prompt)?;
+        for (field, text) in [("model", &run.model), ("base_ref", &run.base_ref), ("branch", &run.branch)] {
+            if let Some(text) = text {
+                Invalid::text(field, text, 1, 255)?;
+                Invalid::no_nul(field, text)?;
+                if text.starts_with('-') {
+                    return Err(Invalid::new(field, "must not begin with `-`"));
+                }
+            }
+        }
+        run.constraints.validate()
+    };
+}

@@ -1,0 +1,169 @@
+//! The state machine of a run.
+
+use crate::words::words;
+
+words! {
+    /// The state of a run; other documents' words map onto it in `docs/drm.md`.
+    pub enum RunStatus: "status" {
+        /// Waits for a worker.
+        Queued = "queued",
+        /// A worker holds its lease.
+        Running = "running",
+        /// Waits for a person's answer.
+        WaitingApproval = "waiting_approval",
+        /// Put on hold by a person.
+        Paused = "paused",
+        /// Ended well.
+        Succeeded = "succeeded",
+        /// Ended badly.
+        Failed = "failed",
+        /// Ended on request.
+        Cancelled = "cancelled",
+    }
+}
+
+/// What happens to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunSignal {
+    /// A worker took it.
+    Claim,
+    /// The worker gave it back, or lost its lease.
+    HandBack,
+    /// It asks a person.
+    AskApproval,
+    /// A person answered.
+    Answer,
+    /// A person put it on hold.
+    Pause,
+    /// A person let it go on.
+    Resume,
+    /// It ended well.
+    Succeed,
+    /// It ended badly.
+    Fail,
+    /// It ended on request.
+    Cancel,
+}
+
+/// A signal that a run in this state cannot take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a run that is {status} cannot take the signal {signal:?}")]
+pub struct IllegalTransition {
+    /// The state.
+    pub status: RunStatus,
+    /// The signal.
+    pub signal: RunSignal,
+}
+
+impl RunSignal {
+    /// Every signal.
+    pub const ALL: &'static [Self] = &[
+        Self::Claim,
+        Self::HandBack,
+        Self::AskApproval,
+        Self::Answer,
+        Self::Pause,
+        Self::Resume,
+        Self::Succeed,
+        Self::Fail,
+        Self::Cancel,
+    ];
+
+    /// The states in which a run can take this signal: what a store's `WHERE` must name.
+    pub fn sources(self) -> impl Iterator<Item = RunStatus> {
+        RunStatus::ALL
+            .iter()
+            .copied()
+            .filter(move |status| status.after(self).is_ok())
+    }
+}
+
+impl RunStatus {
+    /// Whether nothing can happen to the run any more.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Queued | Self::Running | Self::WaitingApproval | Self::Paused => false,
+        }
+    }
+
+    /// The state after a signal.
+    pub const fn after(self, signal: RunSignal) -> Result<Self, IllegalTransition> {
+        use RunSignal as S;
+        let next = match self {
+            Self::Queued => match signal {
+                S::Claim => Self::Running,
+                S::Pause => Self::Paused,
+                S::Fail => Self::Failed,
+                S::Cancel => Self::Cancelled,
+                S::HandBack | S::AskApproval | S::Answer | S::Resume | S::Succeed => {
+                    return Err(IllegalTransition { status: self, signal });
+                }
+            },
+            Self::Running => match signal {
+                S::HandBack => Self::Queued,
+                S::AskApproval => Self::WaitingApproval,
+                S::Pause => Self::Paused,
+                S::Succeed => Self::Succeeded,
+                S::Fail => Self::Failed,
+                S::Cancel => Self::Cancelled,
+                S::Claim | S::Answer | S::Resume => return Err(IllegalTransition { status: self, signal }),
+            },
+            Self::WaitingApproval => match signal {
+                S::Answer => Self::Running,
+                S::HandBack => Self::Queued,
+                S::Fail => Self::Failed,
+                S::Cancel => Self::Cancelled,
+                S::Claim | S::AskApproval | S::Pause | S::Resume | S::Succeed => {
+                    return Err(IllegalTransition { status: self, signal });
+                }
+            },
+            Self::Paused => match signal {
+                S::Resume => Self::Queued,
+                S::Fail => Self::Failed,
+                S::Cancel => Self::Cancelled,
+                S::Claim | S::HandBack | S::AskApproval | S::Answer | S::Pause | S::Succeed => {
+                    return Err(IllegalTransition { status: self, signal });
+                }
+            },
+            Self::Succeeded | Self::Failed | Self::Cancelled => {
+                return Err(IllegalTransition { status: self, signal });
+            }
+        };
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_happens_after_the_end() {
+        for status in RunStatus::ALL.iter().filter(|status| status.is_final()) {
+            for signal in RunSignal::ALL {
+                assert!(status.after(*signal).is_err(), "{status} took {signal:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_that_is_not_final_can_end_and_be_cancelled() {
+        for status in RunStatus::ALL.iter().filter(|status| !status.is_final()) {
+            assert_eq!(status.after(RunSignal::Cancel), Ok(RunStatus::Cancelled));
+            assert_eq!(status.after(RunSignal::Fail), Ok(RunStatus::Failed));
+        }
+    }
+
+    #[test]
+    fn a_run_succeeds_only_while_it_runs() {
+        assert_eq!(
+            RunSignal::Succeed.sources().collect::<Vec<_>>(),
+            [RunStatus::Running]
+        );
+        assert_eq!(
+            RunSignal::Claim.sources().collect::<Vec<_>>(),
+            [RunStatus::Queued]
+        );
+    }
+}
