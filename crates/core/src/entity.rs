@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 
-use crate::Id;
+use crate::{Error, Id};
 
 /// A noun that a [`Store`](crate::Store) keeps.
 ///
@@ -51,6 +51,11 @@ impl Invalid {
             field,
             rule: rule.into(),
         }
+    }
+
+    /// The error of a store that was given the value.
+    pub fn refused(self, operation: &'static str, noun: &'static str) -> Error {
+        Error::invalid(operation, format!("this {noun} cannot be stored: {self}"))
     }
 
     /// Checks that a text has between `min` and `max` characters, counted without surrounding blanks.

@@ -36,7 +36,7 @@ impl WorkerName {
 pub trait Queue: Send + Sync {
     /// Stores a run and queues it, in one transaction.
     ///
-    /// - State, lease, usage and times of the value are ignored: it starts as queued, with event 1 saying so.
+    /// - It starts as [`AgentRun::queued`], with event 1 saying so.
     /// - Fails as an insert does: `Invalid` for a broken rule or a reference to what is not there.
     async fn submit(&self, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>>;
 
@@ -64,8 +64,8 @@ pub trait Queue: Send + Sync {
 
     /// Ends a run, in one transaction with its last events.
     ///
-    /// - Sets the final state, the stop reason, the summary or the failure; adds the usage to the run's; ends the
-    ///   attempt; appends the settlement's events and then the final status event.
+    /// - Writes the end into the run by [`AgentRun::settle`]; ends the attempt; appends the settlement's events and
+    ///   then the final status event.
     /// - Fails with `StaleLease`, and changes nothing, once the lease is lost or the run has ended: settling twice
     ///   counts once.
     async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Stored<AgentRun>>;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::runs::{AgentEvent, AttemptEnd, RunSignal, RunStatus};
 use crate::words::words;
 
 /// How a session with an agent ended.
@@ -30,6 +31,35 @@ impl Outcome {
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
             Self::Limited(_) => "limited",
+        }
+    }
+}
+
+impl Outcome {
+    /// What it means for the run: a limit is a failure, with a stop reason of its own.
+    pub const fn signal(&self) -> RunSignal {
+        match self {
+            Self::Succeeded { .. } => RunSignal::Succeed,
+            Self::Failed(_) | Self::Limited(_) => RunSignal::Fail,
+            Self::Cancelled => RunSignal::Cancel,
+        }
+    }
+
+    /// The run's state in the end.
+    pub const fn status(&self) -> RunStatus {
+        match self {
+            Self::Succeeded { .. } => RunStatus::Succeeded,
+            Self::Failed(_) | Self::Limited(_) => RunStatus::Failed,
+            Self::Cancelled => RunStatus::Cancelled,
+        }
+    }
+
+    /// How the attempt ended.
+    pub const fn attempt_end(&self) -> AttemptEnd {
+        match self {
+            Self::Succeeded { .. } => AttemptEnd::Succeeded,
+            Self::Failed(_) | Self::Limited(_) => AttemptEnd::Failed,
+            Self::Cancelled => AttemptEnd::Cancelled,
         }
     }
 }
@@ -66,6 +96,25 @@ impl Failure {
             kind,
             message: message.into(),
             retry_at: None,
+        }
+    }
+}
+
+impl Failure {
+    /// The failure of a run that was lost with its worker this many times.
+    pub fn worker_lost(times: i32) -> Self {
+        let message = format!(
+            "The worker was lost with this run {times} times, so it is not tried again. Look at the workers' logs, then submit it anew."
+        );
+        Self::new(FailureKind::WorkerLost, message)
+    }
+
+    /// The error event of this failure; what is behind it stays on the server side.
+    pub fn into_event(self, stack: Option<String>) -> AgentEvent {
+        AgentEvent::Error {
+            message: self.message,
+            kind: Some(self.kind),
+            stack,
         }
     }
 }

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{Agent, ResolvedInstructions};
 use crate::collaboration::{Channel, ChatMessage};
 use crate::planning::{Project, Ticket};
+use crate::ports::Settlement;
 use crate::repos::Repository;
 use crate::runs::{
-    AgentMode, Constraints, Failure, ProviderId, RunAttempt, RunStatus, Seq, StopReason, Usage,
+    AgentMode, Constraints, Failure, Outcome, ProviderId, RunAttempt, RunStatus, Seq, StopReason, Usage,
 };
 use crate::{Id, Invalid, entity};
 
@@ -159,6 +160,56 @@ impl AgentRun {
             started_at: None,
             ended_at: None,
         }
+    }
+}
+
+impl AgentRun {
+    /// The same request as a run that waits for a worker: what its life has written is taken off.
+    #[must_use]
+    pub fn queued(self) -> Self {
+        let fresh = Self::new(self.project_id, self.provider, self.mode, self.input_prompt);
+        Self {
+            ticket_id: self.ticket_id,
+            repository_id: self.repository_id,
+            agent_id: self.agent_id,
+            session_id: self.session_id,
+            trigger_message_id: self.trigger_message_id,
+            channel_id: self.channel_id,
+            model: self.model,
+            base_ref: self.base_ref,
+            branch: self.branch,
+            allowed_paths: self.allowed_paths,
+            constraints: self.constraints,
+            provider_session_id: self.provider_session_id,
+            ..fresh
+        }
+    }
+
+    /// Writes the end of the run into it: state, stop reason, failure, summary, usage, tools, artifacts.
+    ///
+    /// - The usage is added to that of earlier attempts. Lease and times are the store's business.
+    pub fn settle(&mut self, settlement: &Settlement) {
+        self.status = settlement.outcome.status();
+        self.stop_reason = Some(StopReason::from(&settlement.outcome));
+        self.failure = match &settlement.outcome {
+            Outcome::Failed(failure) => Some(failure.clone()),
+            Outcome::Succeeded { .. } | Outcome::Cancelled | Outcome::Limited(_) => None,
+        };
+        self.output_summary = settlement.summary.clone().or_else(|| match &settlement.outcome {
+            Outcome::Succeeded { summary } => summary.clone(),
+            Outcome::Failed(_) | Outcome::Cancelled | Outcome::Limited(_) => None,
+        });
+        self.usage = self.usage.plus(settlement.usage);
+        for tally in &settlement.tool_calls {
+            match self.tool_calls.iter_mut().find(|known| known.tool == tally.tool) {
+                Some(known) => {
+                    known.count += tally.count;
+                    known.total_duration_ms += tally.total_duration_ms;
+                }
+                None => self.tool_calls.push(tally.clone()),
+            }
+        }
+        self.artifacts.extend(settlement.artifacts.iter().cloned());
     }
 }
 

@@ -1,0 +1,400 @@
+//! Everything that is stored, in memory: for unit tests, and as the model that the database is held against.
+//!
+//! - One generic table for all entities, with their unique groups and references; the same conformance suite
+//!   that the database passes.
+//! - Nothing survives the process.
+
+mod queue;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use self::table::{AnyTable, Row, Table};
+use crate::identity::{Slug, Tenant, Tenants};
+use crate::ports::{Clock, EventLog, EventStream, Live};
+use crate::runs::{AgentEvent, AgentRun, Lease, RunEvent, Seq};
+use crate::{
+    Editable, Entity, Error, ErrorKind, Follower, Id, Invalid, LiveHub, Lookup, Page, Query, Result, Scope,
+    Store, Stored,
+};
+
+/// All stores, the queue and the event log, in memory; clones share what they hold.
+#[derive(Clone)]
+pub struct MemoryStorage(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    hub: LiveHub,
+    clock: Box<dyn Clock>,
+}
+
+#[derive(Default)]
+struct State {
+    tenants: Vec<Stored<Tenant>>,
+    tables: HashMap<&'static str, Box<dyn AnyTable>>,
+    events: HashMap<Id<AgentRun>, Vec<RunEvent>>,
+}
+
+struct SystemTimeClock;
+
+impl Clock for SystemTimeClock {
+    fn now(&self) -> DateTime<Utc> {
+        SystemTime::now().into()
+    }
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::with_clock(SystemTimeClock)
+    }
+}
+
+impl std::fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryStorage")
+    }
+}
+
+impl AsRef<LiveHub> for MemoryStorage {
+    fn as_ref(&self) -> &LiveHub {
+        &self.0.hub
+    }
+}
+
+impl MemoryStorage {
+    /// An empty one whose leases and recorded times follow this clock.
+    pub fn with_clock(clock: impl Clock + 'static) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            hub: LiveHub::default(),
+            clock: Box::new(clock),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.0.clock.now()
+    }
+}
+
+impl State {
+    fn table<E: Entity>(&mut self) -> &mut Table<E> {
+        self.tables
+            .entry(E::NAME)
+            .or_insert_with(|| Box::new(Table::<E>::default()))
+            .as_any()
+            .downcast_mut()
+            .expect("a table is only ever made for the entity of its name")
+    }
+
+    fn row<E: Entity>(&mut self, scope: &Scope, operation: &'static str, id: Id<E>) -> Result<&mut Row<E>> {
+        self.table()
+            .rows
+            .get_mut(&id)
+            .filter(|row| row.tenant == scope.tenant())
+            .ok_or_else(|| Error::not_found(operation, E::NAME, id))
+    }
+
+    /// Whether the fence of a scope, if it has one, still stands.
+    fn check_fence(&mut self, scope: &Scope, operation: &'static str, now: DateTime<Utc>) -> Result<()> {
+        match scope.fence() {
+            Some(lease) if lease.tenant != scope.tenant() => Err(stale(operation, lease)),
+            Some(lease) => self.leased(lease, operation, now).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn check<E: Entity>(
+        &mut self,
+        scope: &Scope,
+        operation: &'static str,
+        this: Option<Id<E>>,
+        value: &E,
+    ) -> Result<()> {
+        value
+            .validate()
+            .map_err(|invalid| invalid.refused(operation, E::NAME))?;
+        for reference in E::REFERENCES {
+            if let crate::Value::Int(id) = (reference.column.value)(value) {
+                let target = self.tables.get(reference.target);
+                if !target.is_some_and(|table| table.holds(scope.tenant(), id)) {
+                    let rule = format!("there is no {} {id}", reference.target);
+                    return Err(Invalid::new(reference.column.name, rule).refused(operation, E::NAME));
+                }
+            }
+        }
+        if let Some(group) = self.table::<E>().clash(scope.tenant(), this, value) {
+            let message = format!("a {} with the same {group} exists", E::NAME);
+            return Err(Error::new(ErrorKind::AlreadyExists, operation, message));
+        }
+        Ok(())
+    }
+
+    /// Deletes a row and all that belongs to it, as references say; all or nothing.
+    fn remove(
+        &mut self,
+        tenant: Id<Tenant>,
+        operation: &'static str,
+        name: &'static str,
+        id: i64,
+    ) -> Result<()> {
+        let mut doomed = vec![(name, id)];
+        let mut at = 0;
+        while let Some(&(name, id)) = doomed.get(at) {
+            at += 1;
+            for (other, table) in &self.tables {
+                for row in table.cascading(tenant, name, id) {
+                    if !doomed.contains(&(other, row)) {
+                        doomed.push((other, row));
+                    }
+                }
+            }
+        }
+        for &(name, id) in &doomed {
+            for (other, table) in &self.tables {
+                if let Some(row) = table
+                    .restricting(tenant, name, id)
+                    .find(|&row| !doomed.contains(&(other, row)))
+                {
+                    let message = format!("the {name} {id} is still used by the {other} {row}");
+                    return Err(Error::new(ErrorKind::Conflict, operation, message));
+                }
+            }
+        }
+        for &(name, id) in &doomed {
+            for table in self.tables.values_mut() {
+                table.clear(tenant, name, id);
+            }
+            if name == AgentRun::NAME {
+                self.events.remove(&Id::new(id));
+            }
+        }
+        for (name, id) in doomed {
+            if let Some(table) = self.tables.get_mut(name) {
+                table.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends events to a run's log and gives those that were recorded; the rest is ephemeral.
+    fn record(&mut self, run: Id<AgentRun>, events: Vec<AgentEvent>, now: DateTime<Utc>) -> Vec<RunEvent> {
+        let log = self.events.entry(run).or_default();
+        let start = log.len();
+        for event in events {
+            let seq = Seq::try_from(log.len() + 1).expect("a log in memory is far shorter than 2^63");
+            log.push(RunEvent {
+                run_id: run,
+                seq,
+                ts: now,
+                event: event.bounded(),
+            });
+        }
+        let recorded = log[start..].to_vec();
+        if let (Some(last), Some(row)) = (recorded.last(), self.table::<AgentRun>().rows.get_mut(&run)) {
+            row.stored.value.last_seq = last.seq;
+        }
+        recorded
+    }
+}
+
+pub(crate) fn stale(operation: &'static str, lease: &Lease) -> Error {
+    Error::new(
+        ErrorKind::StaleLease,
+        operation,
+        "the lease is lost or the run has ended, so nothing was changed",
+    )
+    .with("run", lease.run)
+    .with("attempt", lease.attempt)
+}
+
+#[async_trait]
+impl Tenants for MemoryStorage {
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
+        const OPERATION: &str = "tenants.create";
+        Invalid::text("name", &tenant.name, 1, 100)
+            .and_then(|()| Invalid::no_nul("name", &tenant.name))
+            .map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        let now = self.now();
+        let mut state = self.lock();
+        if state.tenants.iter().any(|known| known.slug == tenant.slug) {
+            let message = format!("a tenant with the slug {} exists", tenant.slug.as_str());
+            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, message));
+        }
+        let id = i64::try_from(state.tenants.len() + 1).expect("tenants in memory are far fewer than 2^63");
+        let stored = Stored {
+            id: Id::new(id),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            value: tenant,
+        };
+        state.tenants.push(stored.clone());
+        Ok(stored)
+    }
+
+    async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
+        Ok(self
+            .lock()
+            .tenants
+            .iter()
+            .find(|tenant| tenant.slug == *slug)
+            .cloned())
+    }
+}
+
+#[async_trait]
+impl<E: Entity> Lookup<E> for MemoryStorage {
+    async fn get(&self, scope: &Scope, id: Id<E>) -> Result<Stored<E>> {
+        self.lock()
+            .row(scope, "store.get", id)
+            .map(|row| row.stored.clone())
+    }
+
+    async fn list(&self, scope: &Scope, query: &Query<E>) -> Result<Page<E>> {
+        Ok(self.lock().table::<E>().page(scope.tenant(), query))
+    }
+}
+
+#[async_trait]
+impl<E: Editable> Store<E> for MemoryStorage {
+    async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.insert";
+        let now = self.now();
+        let mut state = self.lock();
+        state.check_fence(scope, OPERATION, now)?;
+        state.check(scope, OPERATION, None, &value)?;
+        Ok(state.table().push(scope.tenant(), now, value))
+    }
+
+    async fn update(&self, scope: &Scope, stored: &Stored<E>) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.update";
+        let now = self.now();
+        let mut state = self.lock();
+        state.check_fence(scope, OPERATION, now)?;
+        let version = state.row(scope, OPERATION, stored.id)?.stored.version;
+        check_version(OPERATION, stored, version)?;
+        state.check(scope, OPERATION, Some(stored.id), &stored.value)?;
+        let row = state.row(scope, OPERATION, stored.id)?;
+        row.stored.value = stored.value.clone();
+        row.stored.version += 1;
+        row.stored.updated_at = now;
+        Ok(row.stored.clone())
+    }
+
+    async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
+        const OPERATION: &str = "store.delete";
+        let now = self.now();
+        let mut state = self.lock();
+        state.check_fence(scope, OPERATION, now)?;
+        let version = state.row(scope, OPERATION, stored.id)?.stored.version;
+        check_version(OPERATION, stored, version)?;
+        state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw())
+    }
+}
+
+fn check_version<E: Entity>(operation: &'static str, stored: &Stored<E>, newest: i64) -> Result<()> {
+    if stored.version == newest {
+        return Ok(());
+    }
+    let message = format!(
+        "the {} {} has been changed meanwhile; read it again",
+        E::NAME,
+        stored.id
+    );
+    Err(Error::new(ErrorKind::Conflict, operation, message)
+        .with("version", stored.version)
+        .with("newest", newest))
+}
+
+#[async_trait]
+impl EventLog for MemoryStorage {
+    async fn append(&self, lease: &Lease, events: Vec<AgentEvent>) -> Result<Vec<RunEvent>> {
+        let now = self.now();
+        let mut state = self.lock();
+        state.leased(lease, "events.append", now)?;
+        let (ephemeral, lasting): (Vec<_>, Vec<_>) = events.into_iter().partition(AgentEvent::is_ephemeral);
+        let recorded = state.record(lease.run, lasting, now);
+        drop(state);
+        self.0.hub.ephemeral(lease.run, ephemeral);
+        Ok(recorded)
+    }
+
+    async fn read(
+        &self,
+        scope: &Scope,
+        run: Id<AgentRun>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<RunEvent>> {
+        let mut state = self.lock();
+        state.row(scope, "events.read", run)?;
+        let log = state.events.get(&run).map_or(&[][..], Vec::as_slice);
+        Ok(log
+            .iter()
+            .filter(|event| event.seq > after)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
+        let follower = LiveHub::follow(self.clone(), run);
+        follow(self.clone(), scope.clone(), run, after, follower)
+    }
+}
+
+/// Reads the log page by page; at its end, waits for news.
+fn follow(
+    storage: MemoryStorage,
+    scope: Scope,
+    run: Id<AgentRun>,
+    after: Seq,
+    follower: Follower<MemoryStorage>,
+) -> EventStream {
+    const PAGE: usize = 256;
+    stream::unfold(Some((follower, after)), move |state| {
+        let (storage, scope) = (storage.clone(), scope.clone());
+        async move {
+            let (mut follower, mut after) = state?;
+            loop {
+                let page = match storage.read(&scope, run, after, PAGE).await {
+                    Ok(page) => page,
+                    Err(error) => return Some((vec![Err(error)], None)),
+                };
+                if let Some(last) = page.last() {
+                    after = last.seq;
+                    let next = if last.event.is_final() {
+                        None
+                    } else {
+                        Some((follower, after))
+                    };
+                    return Some((
+                        page.into_iter().map(|event| Ok(Live::Recorded(event))).collect(),
+                        next,
+                    ));
+                }
+                let ephemeral = follower.changed().await;
+                if !ephemeral.is_empty() {
+                    let items = ephemeral
+                        .into_iter()
+                        .map(|event| Ok(Live::Ephemeral(event)))
+                        .collect::<Vec<_>>();
+                    return Some((items, Some((follower, after))));
+                }
+            }
+        }
+    })
+    .flat_map(stream::iter)
+    .boxed()
+}
