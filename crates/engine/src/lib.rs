@@ -1,1 +1,24 @@
-//! .
+//! The verbs of Assembly Lime: submit, claim, prepare, drive, record and settle agent runs.
+//!
+//! - [`Factory`] is what a server holds: it submits runs, shows them live, cancels them.
+//! - [`Worker`] is what a worker process runs: it leases runs and works them, several at once, until it is told to
+//!   stop.
+//! - Both are made of ports only: give them any storage, providers, repositories and workspaces that keep the
+//!   ports' contracts.
+//!
+//! The life of a run: claim -> a checkout on a fresh branch -> what the agent is told -> the agent at work, its
+//! events recorded in order -> the diff -> a commit, brought to the repository -> the diff stored -> settled.
+
+mod attempt;
+mod clock;
+mod factory;
+mod heartbeat;
+mod paths;
+mod recorder;
+mod steps;
+mod submit;
+mod worker;
+
+pub use clock::SystemClock;
+pub use factory::{Factory, FactoryBuilder};
+pub use worker::{KeepWorktree, RunningWorker, Worker, WorkerConfig};

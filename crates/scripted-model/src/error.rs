@@ -7,7 +7,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum ScriptError {
     /// The text is not a script in JSON.
-    #[error("the script is not valid JSON for a script: {0}")]
+    #[error("the text is not a script in JSON")]
     Json(#[from] serde_json::Error),
     /// The script is longer than a server will hold.
     #[error("the script has {turns} turns, and {limit} are allowed")]

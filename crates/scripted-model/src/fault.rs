@@ -1,18 +1,21 @@
 //! What may go wrong with a turn.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::script::Headers;
+/// Headers by name, for a fault's HTTP answer.
+pub type Headers = BTreeMap<String, String>;
 
 /// How a turn goes wrong.
 ///
 /// - `after_deltas` counts the deltas that are streamed first; a shorter answer breaks where its end would be.
 ///   A request without streaming has no middle: there the fault comes at once.
-/// - A turn that a fault hit counts as not given: a retry meets the same turn again.
+/// - A turn that a fault hit counts as not given: a retry meets the same turn again. Only
+///   [`Fault::MaxTokens`] is an answer like any other, and the next turn follows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -52,8 +55,10 @@ pub enum Fault {
         after_deltas: usize,
     },
     /// The answer is whole, but says that it was cut at the output limit.
+    ///
+    /// - Claude Code asks the model to go on, and so meets the next turn; Codex fails.
     MaxTokens,
-    /// The answer is whole, but says that the model declined.
+    /// The answer is whole, but says that the model declined. Codex retries it.
     Refusal,
     /// The conversation is too long for the model.
     ContextFull,
@@ -65,14 +70,24 @@ impl Fault {
     /// Makes an HTTP error of the usual shape.
     #[must_use]
     pub fn http(status: u16) -> Self {
-        Self::Http { status, headers: Headers::new(), body: None, message: None }
+        Self::Http {
+            status,
+            headers: Headers::new(),
+            body: None,
+            message: None,
+        }
     }
 
     /// Makes status 429 with `retry-after`, in whole seconds.
     #[must_use]
     pub fn rate_limited(retry_after: Duration) -> Self {
         let headers = Headers::from([("retry-after".to_owned(), retry_after.as_secs().to_string())]);
-        Self::Http { status: 429, headers, body: None, message: None }
+        Self::Http {
+            status: 429,
+            headers,
+            body: None,
+            message: None,
+        }
     }
 
     /// Makes status 401: the key is wrong.
@@ -87,14 +102,22 @@ impl Fault {
         Self::http(529)
     }
 
+    /// Whether an answer with this fault counts as not given.
+    pub(crate) fn spoils(&self) -> bool {
+        *self != Self::MaxTokens
+    }
+
     /// Why HTTP could not carry this fault, if so.
     pub(crate) fn invalid(&self) -> Option<String> {
-        let Self::Http { status, headers, .. } = self else { return None };
+        let Self::Http { status, headers, .. } = self else {
+            return None;
+        };
         if !(400..600).contains(status) || StatusCode::from_u16(*status).is_err() {
             return Some(format!("status {status} is not 400 to 599"));
         }
         headers.iter().find_map(|(name, value)| {
-            let bad = HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value).is_err();
+            let bad =
+                HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value).is_err();
             bad.then(|| format!("`{name}` is no valid header"))
         })
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::script::Api;
+use crate::step::Api;
 
 /// A request for an answer, as far as a script needs to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +16,8 @@ pub(crate) struct ModelRequest {
     pub(crate) next_turn: usize,
     pub(crate) working_dir: Option<String>,
     pub(crate) tools: Vec<OfferedTool>,
-    /// A call of ours that the agent refused because it had not read the file yet.
-    pub(crate) unread: Option<UnreadFile>,
+    /// Calls of ours that the agent refused because it had not read the files yet.
+    pub(crate) unread: Vec<UnreadFile>,
 }
 
 /// A tool that the agent offers to the model.

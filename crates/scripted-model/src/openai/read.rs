@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::mark::{Mark, next_turn};
 use crate::request::{ModelRequest, OfferedTool, elements, texts};
-use crate::script::Api;
+use crate::step::Api;
 
 /// Reads a request.
 ///
@@ -25,13 +25,15 @@ pub(crate) fn read(body: &Value) -> ModelRequest {
         next_turn: next_turn(answers(input)),
         working_dir: working_dir(input),
         tools,
-        unread: None,
+        unread: Vec::new(),
     }
 }
 
 fn offered(tools: &Value, namespace: Option<&str>, into: &mut Vec<OfferedTool>) {
     for tool in elements(tools) {
-        let Some(name) = tool["name"].as_str() else { continue };
+        let Some(name) = tool["name"].as_str() else {
+            continue;
+        };
         if tool["type"] == "namespace" {
             offered(&tool["tools"], Some(name), into);
         } else {
@@ -53,11 +55,15 @@ fn request_kind(body: &Value) -> Option<String> {
 
 /// The last `<cwd>` in the input, since a later turn may have moved.
 fn working_dir(input: &[Value]) -> Option<String> {
-    input.iter().rev().flat_map(|item| texts(&item["content"])).find_map(|text| {
-        let (_, rest) = text.split_once("<cwd>")?;
-        let (dir, _) = rest.split_once("</cwd>")?;
-        Some(dir.trim().to_owned())
-    })
+    input
+        .iter()
+        .rev()
+        .flat_map(|item| texts(&item["content"]))
+        .find_map(|text| {
+            let (_, rest) = text.split_once("<cwd>")?;
+            let (dir, _) = rest.split_once("</cwd>")?;
+            Some(dir.trim().to_owned())
+        })
 }
 
 /// The marks of the answers so far; items of the model with nothing between them are one answer.
@@ -71,7 +77,7 @@ fn answers(input: &[Value]) -> Vec<Option<Mark>> {
             run.iter()
                 .flat_map(|item| [&item["id"], &item["call_id"]])
                 .filter_map(|id| id.as_str().and_then(Mark::read))
-                .last()
+                .next_back()
         })
         .collect()
 }

@@ -1,0 +1,232 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use lime_core::agents::InstructionLayer;
+use lime_core::ports::{
+    AgentProvider, Author, Clock, EventStream, InstructionSource, Live, RepoProvider, Storage, Workspaces,
+};
+use lime_core::repos::{CodeDiff, RepoKind, Repository};
+use lime_core::runs::{AgentRun, ProviderId, Seq};
+use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Result, Scope, Stored};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::instrument;
+
+use crate::SystemClock;
+
+/// Submits runs, shows them and cancels them; clones share everything.
+///
+/// ```
+/// # async fn example() -> lime_core::Result<()> {
+/// use lime_core::memory::MemoryStorage;
+/// use lime_engine::Factory;
+///
+/// let factory = Factory::builder(MemoryStorage::default()).build();
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Factory {
+    pub(crate) parts: Arc<Parts>,
+}
+
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) providers: HashMap<ProviderId, Arc<dyn AgentProvider>>,
+    pub(crate) repos: HashMap<RepoKind, Arc<dyn RepoProvider>>,
+    pub(crate) workspaces: Option<Arc<dyn Workspaces>>,
+    pub(crate) instructions: Arc<dyn InstructionSource>,
+    pub(crate) author: Author,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Runs that this process works, so that a cancellation in it need not wait for a heartbeat.
+    pub(crate) working: Mutex<HashMap<Id<AgentRun>, CancellationToken>>,
+    /// Wakes the workers of this process when a run is submitted in it.
+    pub(crate) submitted: Notify,
+}
+
+/// Puts a factory together.
+pub struct FactoryBuilder(Parts);
+
+impl fmt::Debug for Factory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Factory")
+            .field("providers", &self.parts.providers.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FactoryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FactoryBuilder")
+    }
+}
+
+impl FactoryBuilder {
+    /// Agents that runs may ask for, by the provider's name; a second one of the same name replaces the first.
+    #[must_use]
+    pub fn provider(mut self, provider: impl AgentProvider + 'static) -> Self {
+        self.0.providers.insert(provider.id(), Arc::new(provider));
+        self
+    }
+
+    /// A kind of repository.
+    #[must_use]
+    pub fn repos(mut self, repos: impl RepoProvider + 'static) -> Self {
+        self.0.repos.insert(repos.kind(), Arc::new(repos));
+        self
+    }
+
+    /// Where checkouts are made; a worker needs it, a server that only submits does not.
+    #[must_use]
+    pub fn workspaces(mut self, workspaces: impl Workspaces + 'static) -> Self {
+        self.0.workspaces = Some(Arc::new(workspaces));
+        self
+    }
+
+    /// Where instructions are kept; there are none unless this is given.
+    #[must_use]
+    pub fn instructions(mut self, source: impl InstructionSource + 'static) -> Self {
+        self.0.instructions = Arc::new(source);
+        self
+    }
+
+    /// Who commits are by; `Assembly Lime <agent@assembly-lime.invalid>` unless this is given.
+    #[must_use]
+    pub fn author(mut self, author: Author) -> Self {
+        self.0.author = author;
+        self
+    }
+
+    /// The time of day; the machine's unless this is given.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.0.clock = Arc::new(clock);
+        self
+    }
+
+    /// The factory.
+    #[must_use]
+    pub fn build(self) -> Factory {
+        Factory {
+            parts: Arc::new(self.0),
+        }
+    }
+}
+
+impl Factory {
+    /// Begins to put a factory together on this storage.
+    pub fn builder(storage: impl Storage + 'static) -> FactoryBuilder {
+        FactoryBuilder(Parts {
+            storage: Arc::new(storage),
+            providers: HashMap::new(),
+            repos: HashMap::new(),
+            workspaces: None,
+            instructions: Arc::new(Vec::<InstructionLayer>::new()),
+            author: Author {
+                name: "Assembly Lime".into(),
+                email: "agent@assembly-lime.invalid".into(),
+            },
+            clock: Arc::new(SystemClock),
+            working: Mutex::default(),
+            submitted: Notify::new(),
+        })
+    }
+
+    /// Everything that is stored.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.parts.storage
+    }
+
+    /// Looks at a location and stores it as a repository of the tenant, or gives back the one that is stored.
+    ///
+    /// - Fails as [`RepoProvider::describe`] does, and with `Unsupported` for a kind that was not given.
+    #[instrument(skip(self), fields(tenant = %scope.tenant()))]
+    pub async fn connect_repository(
+        &self,
+        scope: &Scope,
+        kind: RepoKind,
+        location: &str,
+    ) -> Result<Stored<Repository>> {
+        let description = self
+            .parts
+            .repos(kind, "factory.connect_repository")?
+            .describe(location)
+            .await?;
+        let repository = description.into_repository(kind);
+        let query = Query::all()
+            .filter(Repository::PROVIDER.eq(kind))
+            .filter(Repository::FULL_NAME.eq(repository.full_name.clone()));
+        match self.storage().find(scope, query).await? {
+            Some(known) => {
+                let value = Repository {
+                    is_enabled: known.is_enabled,
+                    connector_id: known.connector_id,
+                    ..repository
+                };
+                if known.value == value {
+                    Ok(known)
+                } else {
+                    self.storage().update(scope, &Stored { value, ..known }).await
+                }
+            }
+            None => self.storage().insert(scope, repository).await,
+        }
+    }
+
+    /// A run.
+    pub async fn run(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>> {
+        Lookup::get(self.storage(), scope, run).await
+    }
+
+    /// What happens in a run after a position, live, until its end; without what stays on the server side.
+    pub fn watch(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
+        let for_client = |live| match live {
+            Live::Recorded(event) => Live::Recorded(event.for_client()),
+            Live::Ephemeral(event) => Live::Ephemeral(event.for_client()),
+        };
+        self.storage()
+            .subscribe(scope, run, after)
+            .map(move |live| live.map(for_client))
+            .boxed()
+    }
+
+    /// Waits for a run's end and gives the run.
+    pub async fn wait(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>> {
+        let seen = self.run(scope, run).await?.last_seq;
+        let mut events = self.storage().subscribe(scope, run, seen.saturating_sub(1));
+        while let Some(live) = events.next().await {
+            live?;
+        }
+        self.run(scope, run).await
+    }
+
+    /// The newest diff of a run, if it has changed anything.
+    pub async fn diff(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Option<Stored<CodeDiff>>> {
+        let query = Query::all().filter(CodeDiff::AGENT_RUN_ID.eq(run)).newest_first();
+        self.storage().find(scope, query).await
+    }
+
+    /// Asks for a run to be cancelled, and gives it as it is then; [`wait`](Factory::wait) for its end.
+    ///
+    /// - One that this process works is told at once, another one by its worker's next heartbeat.
+    #[instrument(skip(self), fields(tenant = %scope.tenant()))]
+    pub async fn cancel(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>> {
+        let stored = self.storage().request_cancel(scope, run).await?;
+        let working = self.parts.working.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cancelled) = working.get(&run) {
+            cancelled.cancel();
+        }
+        drop(working);
+        Ok(stored)
+    }
+}
+
+impl Parts {
+    pub(crate) fn repos(&self, kind: RepoKind, operation: &'static str) -> Result<&dyn RepoProvider> {
+        self.repos.get(&kind).map(|repos| &**repos).ok_or_else(|| {
+            let message = format!("this factory was not given repositories of the kind {kind:?}");
+            Error::new(ErrorKind::Unsupported, operation, message)
+        })
+    }
+}
