@@ -6,14 +6,8 @@
 //!   other.
 //! - [`storage_suite!`] makes a test of each; the other suites have a fixture trait that says how to set the scene.
 
-#![allow(
-    clippy::missing_panics_doc,
-    reason = "a test panics where the behaviour does not hold"
-)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test panics where the behaviour does not hold"
-)]
+#![allow(clippy::missing_panics_doc, reason = "a test panics where the behaviour does not hold")]
+#![allow(clippy::unwrap_used, reason = "a test panics where the behaviour does not hold")]
 
 pub mod agent;
 pub mod repos;

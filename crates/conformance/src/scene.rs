@@ -31,33 +31,18 @@ impl Scene {
     pub async fn new(storage: &Subject) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let unique = format!(
-            "t{}-{}-{}",
-            std::process::id(),
-            since.as_nanos(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let tenant = Tenant {
-            name: "A tenant".into(),
-            slug: Slug::parse(unique).unwrap(),
-        };
+        let unique =
+            format!("t{}-{}-{}", std::process::id(), since.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let tenant = Tenant { name: "A tenant".into(), slug: Slug::parse(unique).unwrap() };
         let tenant = storage.create_tenant(tenant).await.unwrap();
         let scope = Scope::system(tenant.id, "conformance");
-        let project = storage
-            .insert(&scope, Project::new("A project", "AL"))
-            .await
-            .unwrap();
+        let project = storage.insert(&scope, Project::new("A project", "AL")).await.unwrap();
         Self { scope, project }
     }
 
     /// A run that has not been stored.
     pub fn a_run(&self) -> AgentRun {
-        AgentRun::new(
-            self.project.id,
-            ProviderId::from_static("replay"),
-            AgentMode::Implement,
-            "do it",
-        )
+        AgentRun::new(self.project.id, ProviderId::from_static("replay"), AgentMode::Implement, "do it")
     }
 
     /// A run that waits in the queue.
@@ -73,11 +58,8 @@ impl Scene {
 
     /// A board and a ticket on it.
     pub async fn ticket(&self, storage: &Subject) -> Stored<Ticket> {
-        let board = Board {
-            project_id: self.project.id,
-            name: "Board".into(),
-            workflow: Workflow::delivery(),
-        };
+        let board =
+            Board { project_id: self.project.id, name: "Board".into(), workflow: Workflow::delivery() };
         let board = storage.insert(&self.scope, board).await.unwrap();
         let ticket = Ticket::new(self.project.id, board.id, "backlog", "A ticket");
         storage.insert(&self.scope, ticket).await.unwrap()
@@ -109,12 +91,8 @@ pub fn worker() -> WorkerName {
 pub async fn claim(storage: &Subject, run: Id<AgentRun>, lease: Duration) -> Claim {
     let mut others = Vec::new();
     let claim = loop {
-        let found = storage
-            .claim(&worker(), 1, lease)
-            .await
-            .unwrap()
-            .pop()
-            .expect("the run waits in the queue");
+        let found =
+            storage.claim(&worker(), 1, lease).await.unwrap().pop().expect("the run waits in the queue");
         if found.lease.run == run {
             break found;
         }
@@ -140,8 +118,5 @@ pub fn settlement(outcome: Outcome) -> lime_core::ports::Settlement {
 
 /// A lease that was never given.
 pub fn forged(claim: &Claim) -> Lease {
-    Lease {
-        attempt: Id::new(claim.lease.attempt.raw() + 1_000_000),
-        ..claim.lease
-    }
+    Lease { attempt: Id::new(claim.lease.attempt.raw() + 1_000_000), ..claim.lease }
 }

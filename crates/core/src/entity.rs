@@ -47,10 +47,7 @@ pub struct Invalid {
 impl Invalid {
     /// A broken rule of a field.
     pub fn new(field: &'static str, rule: impl Into<String>) -> Self {
-        Self {
-            field,
-            rule: rule.into(),
-        }
+        Self { field, rule: rule.into() }
     }
 
     /// The error of a store that was given the value.
@@ -62,10 +59,7 @@ impl Invalid {
     pub fn text(field: &'static str, text: &str, min: usize, max: usize) -> Result<(), Self> {
         let length = text.trim().chars().count();
         if length < min || text.chars().count() > max {
-            return Err(Self::new(
-                field,
-                format!("must have {min} to {max} characters, it has {length}"),
-            ));
+            return Err(Self::new(field, format!("must have {min} to {max} characters, it has {length}")));
         }
         Ok(())
     }
@@ -177,10 +171,7 @@ impl<E, T> fmt::Debug for Field<E, T> {
 impl<E, T> Field<E, T> {
     /// A field of this column.
     pub const fn new(name: &'static str, value: fn(&E) -> Value) -> Self {
-        Self {
-            column: Column { name, value },
-            values: PhantomData,
-        }
+        Self { column: Column { name, value }, values: PhantomData }
     }
 }
 

@@ -197,10 +197,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -210,17 +207,10 @@ mod tests {
 
     #[test]
     fn display_is_one_line_and_leaves_the_source_out() {
-        let error = Error::new(
-            ErrorKind::Unavailable,
-            "store.get",
-            "the database does not answer",
-        )
-        .with("tenant", 7)
-        .because(std::io::Error::other("connection refused"));
-        assert_eq!(
-            error.to_string(),
-            "the database does not answer (store.get: unavailable, tenant 7)"
-        );
+        let error = Error::new(ErrorKind::Unavailable, "store.get", "the database does not answer")
+            .with("tenant", 7)
+            .because(std::io::Error::other("connection refused"));
+        assert_eq!(error.to_string(), "the database does not answer (store.get: unavailable, tenant 7)");
         assert!(error.is_retryable());
         assert!(error.report().ends_with("because: connection refused"));
     }

@@ -28,10 +28,7 @@ pub struct Id<E: ?Sized> {
 impl<E: ?Sized> Id<E> {
     /// The id with this number, as an adapter reads it from a row.
     pub const fn new(raw: i64) -> Self {
-        Self {
-            raw,
-            entity: PhantomData,
-        }
+        Self { raw, entity: PhantomData }
     }
 
     /// The number, as an adapter writes it into a row.
@@ -103,9 +100,7 @@ impl<E: ?Sized> Serialize for Id<E> {
 
 impl<'de, E: ?Sized> Deserialize<'de> for Id<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -135,23 +130,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for bad in [
-            "",
-            "0",
-            "-1",
-            "+1",
-            "01",
-            "1.0",
-            "1e3",
-            " 1",
-            "9223372036854775808",
-            "abc",
-        ] {
+        for bad in ["", "0", "-1", "+1", "01", "1.0", "1e3", " 1", "9223372036854775808", "abc"] {
             assert!(bad.parse::<Id<Thing>>().is_err(), "{bad:?} was taken");
         }
-        assert!(
-            serde_json::from_str::<Id<Thing>>("42").is_err(),
-            "a JSON number was taken"
-        );
+        assert!(serde_json::from_str::<Id<Thing>>("42").is_err(), "a JSON number was taken");
     }
 }

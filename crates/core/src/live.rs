@@ -79,12 +79,7 @@ impl LiveHub {
             topic.followers += 1;
             (topic.news, topic.ring_start + topic.ring.len() as u64)
         };
-        Follower {
-            hub,
-            run,
-            seen_news,
-            seen_ring,
-        }
+        Follower { hub, run, seen_news, seen_ring }
     }
 }
 
@@ -104,12 +99,8 @@ impl<H: AsRef<LiveHub>> Follower<H> {
             }
             self.seen_news = topic.news;
             let skip = self.seen_ring.saturating_sub(topic.ring_start);
-            let unseen = topic
-                .ring
-                .iter()
-                .skip(usize::try_from(skip).unwrap_or(usize::MAX))
-                .cloned()
-                .collect();
+            let unseen =
+                topic.ring.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).cloned().collect();
             self.seen_ring = topic.ring_start + topic.ring.len() as u64;
             Poll::Ready(unseen)
         })

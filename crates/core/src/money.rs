@@ -29,9 +29,7 @@ impl Micros {
 
     /// The amount in cents, rounded up.
     pub const fn to_cents(self) -> i64 {
-        self.0
-            .saturating_add(Self::PER_CENT - 1)
-            .div_euclid(Self::PER_CENT)
+        self.0.saturating_add(Self::PER_CENT - 1).div_euclid(Self::PER_CENT)
     }
 
     /// Reads a decimal text such as `0.01269` or `1.2e-5`, exactly; digits below a micro are rounded up.
@@ -50,11 +48,7 @@ impl Micros {
         let mut amount: i128 = digits.parse().ok()?;
         let scale = 6 + exponent - i32::try_from(fraction.len()).ok()?;
         for _ in 0..scale.unsigned_abs().min(60) {
-            amount = if scale > 0 {
-                amount.checked_mul(10)?
-            } else {
-                (amount + 9) / 10
-            };
+            amount = if scale > 0 { amount.checked_mul(10)? } else { (amount + 9) / 10 };
         }
         i64::try_from(amount).ok().map(Self)
     }
@@ -78,12 +72,7 @@ impl fmt::Display for Micros {
     /// Units with four decimals, such as `0.0127`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hundredths_of_cents = self.0.saturating_add(50).div_euclid(100);
-        write!(
-            f,
-            "{}.{:04}",
-            hundredths_of_cents.div_euclid(10_000),
-            hundredths_of_cents.rem_euclid(10_000)
-        )
+        write!(f, "{}.{:04}", hundredths_of_cents.div_euclid(10_000), hundredths_of_cents.rem_euclid(10_000))
     }
 }
 

@@ -42,20 +42,12 @@ impl Scope {
     ///
     /// - Call it only where a login, a session or a key has been checked; nothing is checked here.
     pub fn authenticated(tenant: Id<Tenant>, user: Id<User>) -> Self {
-        Self {
-            tenant,
-            actor: Actor::User(user),
-            fence: None,
-        }
+        Self { tenant, actor: Actor::User(user), fence: None }
     }
 
     /// The scope of the software itself, which says why it acts.
     pub fn system(tenant: Id<Tenant>, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            tenant,
-            actor: Actor::System(reason.into()),
-            fence: None,
-        }
+        Self { tenant, actor: Actor::System(reason.into()), fence: None }
     }
 
     /// The same scope, bound to a lease.

@@ -86,12 +86,7 @@ pub struct Query<E> {
 
 impl<E> Default for Query<E> {
     fn default() -> Self {
-        Self {
-            conditions: Vec::new(),
-            newest_first: false,
-            limit: Self::DEFAULT_LIMIT,
-            after: None,
-        }
+        Self { conditions: Vec::new(), newest_first: false, limit: Self::DEFAULT_LIMIT, after: None }
     }
 }
 
@@ -169,11 +164,7 @@ impl<E> Page<E> {
     pub fn of(query: &Query<E>, mut items: Vec<Stored<E>>) -> Self {
         let more = items.len() > query.page_size();
         items.truncate(query.page_size());
-        let next = if more {
-            items.last().map(|last| last.id)
-        } else {
-            None
-        };
+        let next = if more { items.last().map(|last| last.id) } else { None };
         Self { items, next }
     }
 }

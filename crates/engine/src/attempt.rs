@@ -39,12 +39,7 @@ struct Ending {
 
 impl Ending {
     fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            summary: None,
-            events: Vec::new(),
-            stack: None,
-        }
+        Self { outcome, summary: None, events: Vec::new(), stack: None }
     }
 }
 
@@ -56,13 +51,7 @@ impl Attempt {
         cancelled: CancellationToken,
         wish: StopWish,
     ) -> Self {
-        Self {
-            parts,
-            config,
-            claim,
-            cancelled,
-            wish,
-        }
+        Self { parts, config, claim, cancelled, wish }
     }
 
     /// Works the run to its end, or as far as it may.
@@ -93,13 +82,8 @@ impl Attempt {
     async fn live(&self) -> Result<()> {
         let scope = self.claim.scope();
         let storage = self.parts.storage.clone();
-        let steps = Steps::open(
-            storage.clone(),
-            self.parts.clock.clone(),
-            scope,
-            self.claim.lease.run,
-        )
-        .await?;
+        let steps =
+            Steps::open(storage.clone(), self.parts.clock.clone(), scope, self.claim.lease.run).await?;
         let mut recorder = Recorder::new(storage, &self.claim, steps);
         let mut checkout = None;
         let ending = match self.phases(&mut recorder, &mut checkout).await {
@@ -110,10 +94,7 @@ impl Attempt {
             }
             Err(error) => Ending {
                 stack: Some(error.report()),
-                ..Ending::of(Outcome::Failed(Failure::new(
-                    failure_kind(&error),
-                    error.message(),
-                )))
+                ..Ending::of(Outcome::Failed(Failure::new(failure_kind(&error), error.message())))
             },
         };
         match self.wish.asked() {
@@ -138,12 +119,8 @@ impl Attempt {
             1 => String::new(),
             number => format!(" (attempt {number})"),
         };
-        let hello = format!(
-            "{} starts to {} with {}{attempt}.",
-            self.config.name.as_str(),
-            run.mode,
-            run.provider
-        );
+        let hello =
+            format!("{} starts to {} with {}{attempt}.", self.config.name.as_str(), run.mode, run.provider);
         recorder.take(AgentEvent::system(hello)).await?;
         recorder.flush().await?;
 
@@ -160,10 +137,8 @@ impl Attempt {
             }
         };
         recorder.steps().complete(step, checkout.as_json()).await?;
-        let ready = format!(
-            "Working on the branch {}, from {}.",
-            checkout.workspace.branch, checkout.workspace.base
-        );
+        let ready =
+            format!("Working on the branch {}, from {}.", checkout.workspace.branch, checkout.workspace.base);
         recorder.take(AgentEvent::Log { text: ready }).await?;
 
         let step = recorder.steps().begin("agent").await?;
@@ -198,12 +173,7 @@ impl Attempt {
         checkout: Option<Checkout>,
         ending: Ending,
     ) -> Result<()> {
-        let Ending {
-            outcome,
-            summary,
-            mut events,
-            stack,
-        } = ending;
+        let Ending { outcome, summary, mut events, stack } = ending;
         let unfinished = !matches!(outcome, Outcome::Succeeded { .. });
         let kept = checkout.as_ref().map(|checkout| checkout.workspace.path.clone());
         let removed = match self.config.keep_worktrees {
@@ -219,20 +189,13 @@ impl Attempt {
             }
             Outcome::Limited(limit) => {
                 let message = format!("The agent was stopped at its limit of {limit}.");
-                events.push(AgentEvent::Error {
-                    message,
-                    kind: None,
-                    stack,
-                });
+                events.push(AgentEvent::Error { message, kind: None, stack });
             }
             Outcome::Cancelled => events.push(AgentEvent::system("Cancelled.")),
             Outcome::Succeeded { .. } => {}
         }
         if let (false, true, Some(path)) = (removed, unfinished, kept) {
-            events.push(AgentEvent::system(format!(
-                "The checkout is kept in {}.",
-                path.display()
-            )));
+            events.push(AgentEvent::system(format!("The checkout is kept in {}.", path.display())));
         }
         recorder.flush().await?;
         let settlement = Settlement {

@@ -50,9 +50,7 @@ pub struct FactoryBuilder(Parts);
 
 impl fmt::Debug for Factory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Factory")
-            .field("providers", &self.parts.providers.keys())
-            .finish_non_exhaustive()
+        f.debug_struct("Factory").field("providers", &self.parts.providers.keys()).finish_non_exhaustive()
     }
 }
 
@@ -108,9 +106,7 @@ impl FactoryBuilder {
     /// The factory.
     #[must_use]
     pub fn build(self) -> Factory {
-        Factory {
-            parts: Arc::new(self.0),
-        }
+        Factory { parts: Arc::new(self.0) }
     }
 }
 
@@ -123,10 +119,7 @@ impl Factory {
             repos: HashMap::new(),
             workspaces: None,
             instructions: Arc::new(Vec::<InstructionLayer>::new()),
-            author: Author {
-                name: "Assembly Lime".into(),
-                email: "agent@assembly-lime.invalid".into(),
-            },
+            author: Author { name: "Assembly Lime".into(), email: "agent@assembly-lime.invalid".into() },
             clock: Arc::new(SystemClock),
             working: Mutex::default(),
             submitted: Notify::new(),
@@ -148,11 +141,7 @@ impl Factory {
         kind: RepoKind,
         location: &str,
     ) -> Result<Stored<Repository>> {
-        let description = self
-            .parts
-            .repos(kind, "factory.connect_repository")?
-            .describe(location)
-            .await?;
+        let description = self.parts.repos(kind, "factory.connect_repository")?.describe(location).await?;
         let repository = description.into_repository(kind);
         let query = Query::all()
             .filter(Repository::PROVIDER.eq(kind))
@@ -185,10 +174,7 @@ impl Factory {
             Live::Recorded(event) => Live::Recorded(event.for_client()),
             Live::Ephemeral(event) => Live::Ephemeral(event.for_client()),
         };
-        self.storage()
-            .subscribe(scope, run, after)
-            .map(move |live| live.map(for_client))
-            .boxed()
+        self.storage().subscribe(scope, run, after).map(move |live| live.map(for_client)).boxed()
     }
 
     /// Waits for a run's end and gives the run.

@@ -7,16 +7,10 @@
 /// - Names are compared as they are: no case folding, no patterns; an allowed path with `..` allows nothing.
 pub(crate) fn outside<'a>(paths: &'a [String], allowed: &[String]) -> Vec<&'a str> {
     let parts = |path: &str| -> Vec<String> {
-        path.split('/')
-            .filter(|part| !part.is_empty() && *part != ".")
-            .map(str::to_owned)
-            .collect()
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
     };
-    let allowed: Vec<_> = allowed
-        .iter()
-        .map(|path| parts(path))
-        .filter(|path| !path.iter().any(|part| part == ".."))
-        .collect();
+    let allowed: Vec<_> =
+        allowed.iter().map(|path| parts(path)).filter(|path| !path.iter().any(|part| part == "..")).collect();
     paths
         .iter()
         .map(String::as_str)
@@ -36,10 +30,7 @@ mod tests {
         let paths = ["src/a.rs", "src2/b.rs", "README.md", "srcs"].map(String::from);
         let outside = |allowed: &[&str]| {
             let allowed: Vec<_> = allowed.iter().map(|&path| path.to_owned()).collect();
-            outside(&paths, &allowed)
-                .into_iter()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
+            outside(&paths, &allowed).into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(outside(&["src"]), ["src2/b.rs", "README.md", "srcs"]);
         assert_eq!(outside(&["./src/", "README.md"]), ["src2/b.rs", "srcs"]);

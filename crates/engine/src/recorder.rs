@@ -79,11 +79,7 @@ impl Recorder {
             return Ok(());
         }
         self.pending.push(event);
-        if self.pending.len() >= BATCH_EVENTS {
-            self.flush().await
-        } else {
-            Ok(())
-        }
+        if self.pending.len() >= BATCH_EVENTS { self.flush().await } else { Ok(()) }
     }
 
     /// Writes what is pending.
@@ -102,28 +98,16 @@ impl Recorder {
 
     async fn follow_up(&mut self, event: AgentEvent) -> Result<()> {
         match event {
-            AgentEvent::Tool {
-                call_id,
-                name,
-                status: ToolStatus::Started,
-                input,
-                ..
-            } => self.open_call(call_id, name, input.unwrap_or(Json::Null)).await,
-            AgentEvent::Tool {
-                call_id,
-                name,
-                status,
-                output,
-                duration_ms,
-                ..
-            } => self.close_call(call_id, name, status, output, duration_ms).await,
+            AgentEvent::Tool { call_id, name, status: ToolStatus::Started, input, .. } => {
+                self.open_call(call_id, name, input.unwrap_or(Json::Null)).await
+            }
+            AgentEvent::Tool { call_id, name, status, output, duration_ms, .. } => {
+                self.close_call(call_id, name, status, output, duration_ms).await
+            }
             AgentEvent::Session { session_id, model } => {
                 self.model.clone_from(&model);
-                let progress = Progress {
-                    provider_session_id: Some(session_id),
-                    model,
-                    ..Progress::default()
-                };
+                let progress =
+                    Progress { provider_session_id: Some(session_id), model, ..Progress::default() };
                 let (storage, lease) = (self.storage.clone(), self.claim.lease);
                 persist(|| storage.progress(&lease, progress.clone())).await
             }
@@ -132,12 +116,7 @@ impl Recorder {
                 if turns > 0 {
                     let spent = difference(usage, self.usage);
                     self.steps
-                        .turn(
-                            self.claim.attempt_number,
-                            usage.turns,
-                            self.model.as_deref(),
-                            spent,
-                        )
+                        .turn(self.claim.attempt_number, usage.turns, self.model.as_deref(), spent)
                         .await?;
                 }
                 self.usage = usage;
@@ -189,13 +168,7 @@ impl Recorder {
             }
             other => other?,
         };
-        self.open_calls.insert(
-            call_id,
-            OpenCall {
-                stored,
-                since: Instant::now(),
-            },
-        );
+        self.open_calls.insert(call_id, OpenCall { stored, since: Instant::now() });
         Ok(())
     }
 
@@ -232,26 +205,20 @@ impl Recorder {
                 tally.count += 1;
                 tally.total_duration_ms = tally.total_duration_ms.saturating_add(took);
             }
-            None => self.tallies.push(ToolTally {
-                tool: tool.tool.clone(),
-                count: 1,
-                total_duration_ms: took,
-            }),
+            None => {
+                self.tallies.push(ToolTally { tool: tool.tool.clone(), count: 1, total_duration_ms: took })
+            }
         }
         self.storage.update(&self.scope, &stored).await.map(|_| ())
     }
 
     /// Ends the calls that the agent left open when it stopped.
     pub(crate) async fn close_open_calls(&mut self) -> Result<()> {
-        let open: Vec<_> = self
-            .open_calls
-            .iter()
-            .map(|(id, call)| (id.clone(), call.stored.tool.clone()))
-            .collect();
+        let open: Vec<_> =
+            self.open_calls.iter().map(|(id, call)| (id.clone(), call.stored.tool.clone())).collect();
         for (call_id, name) in open {
             let output = Some("the agent stopped before the call ended".to_owned());
-            self.close_call(call_id, name, ToolStatus::Failed, output, None)
-                .await?;
+            self.close_call(call_id, name, ToolStatus::Failed, output, None).await?;
         }
         Ok(())
     }
@@ -265,9 +232,7 @@ fn difference(now: Usage, before: Usage) -> Usage {
         cached_input_tokens: now.cached_input_tokens.saturating_sub(before.cached_input_tokens),
         cache_write_tokens: now.cache_write_tokens.saturating_sub(before.cache_write_tokens),
         output_tokens: now.output_tokens.saturating_sub(before.output_tokens),
-        cost: now
-            .cost
-            .map(|cost| lime_core::Micros(cost.0 - before.cost.map_or(0, |before| before.0))),
+        cost: now.cost.map(|cost| lime_core::Micros(cost.0 - before.cost.map_or(0, |before| before.0))),
     }
 }
 

@@ -24,17 +24,8 @@ impl Steps {
         run: Id<AgentRun>,
     ) -> Result<Self> {
         let newest = Query::all().filter(RunStep::RUN_ID.eq(run)).newest_first();
-        let last = storage
-            .find(&scope, newest)
-            .await?
-            .map_or(0, |step| step.step_number);
-        Ok(Self {
-            storage,
-            clock,
-            scope,
-            run,
-            next_number: last + 1,
-        })
+        let last = storage.find(&scope, newest).await?.map_or(0, |step| step.step_number);
+        Ok(Self { storage, clock, scope, run, next_number: last + 1 })
     }
 
     pub(crate) async fn begin(&mut self, key: &str) -> Result<Stored<RunStep>> {
@@ -50,15 +41,10 @@ impl Steps {
             error: None,
             completed_at: None,
         };
-        let known = Query::all()
-            .filter(RunStep::RUN_ID.eq(self.run))
-            .filter(RunStep::STEP_KEY.eq(key));
+        let known = Query::all().filter(RunStep::RUN_ID.eq(self.run)).filter(RunStep::STEP_KEY.eq(key));
         match self.storage.find(&self.scope, known).await? {
             Some(known) => {
-                let value = RunStep {
-                    step_number: known.step_number,
-                    ..step
-                };
+                let value = RunStep { step_number: known.step_number, ..step };
                 self.storage.update(&self.scope, &Stored { value, ..known }).await
             }
             None => {
@@ -90,11 +76,7 @@ impl Steps {
         model: Option<&str>,
         usage: Usage,
     ) -> Result<()> {
-        let key = if attempt == 1 {
-            format!("turn:{turn}")
-        } else {
-            format!("turn:{attempt}.{turn}")
-        };
+        let key = if attempt == 1 { format!("turn:{turn}") } else { format!("turn:{attempt}.{turn}") };
         let step = RunStep {
             run_id: self.run,
             step_number: self.next_number,

@@ -19,18 +19,12 @@ impl Factory {
     #[instrument(skip_all, fields(tenant = %scope.tenant(), project = %run.project_id, provider = %run.provider))]
     pub async fn submit(&self, scope: &Scope, mut run: AgentRun) -> Result<Stored<AgentRun>> {
         if run.input_prompt.trim().is_empty() {
-            return Err(Error::invalid(
-                OPERATION,
-                "the prompt is empty; say what the agent shall do",
-            ));
+            return Err(Error::invalid(OPERATION, "the prompt is empty; say what the agent shall do"));
         }
         self.check_provider(&run)?;
         let project: Stored<Project> = Lookup::get(self.storage(), scope, run.project_id).await?;
         if project.archived_at.is_some() {
-            return Err(Error::invalid(
-                OPERATION,
-                format!("the project {} is archived", project.key),
-            ));
+            return Err(Error::invalid(OPERATION, format!("the project {} is archived", project.key)));
         }
         if run.repository_id.is_none()
             && let Some(ticket) = run.ticket_id
@@ -66,11 +60,7 @@ impl Factory {
         }
         let mut known: Vec<_> = providers.keys().map(|id| id.as_str()).collect();
         known.sort_unstable();
-        let message = format!(
-            "there is no provider `{}` here; there is: {}",
-            run.provider,
-            known.join(", ")
-        );
+        let message = format!("there is no provider `{}` here; there is: {}", run.provider, known.join(", "));
         Err(Error::invalid(OPERATION, message))
     }
 
@@ -79,11 +69,7 @@ impl Factory {
         match repos.branch_state(scope, repository, branch).await? {
             BranchState::Missing | BranchState::At(_) => Ok(()),
             BranchState::CheckedOut { dirty, .. } => {
-                let state = if dirty {
-                    ", with changes that are not committed"
-                } else {
-                    ""
-                };
+                let state = if dirty { ", with changes that are not committed" } else { "" };
                 let message = format!(
                     "the branch `{branch}` is checked out in {}{state}; name another branch, or none for a fresh one",
                     repository.full_name

@@ -100,10 +100,7 @@ impl Worker {
     pub fn new(factory: &Factory, config: WorkerConfig) -> Result<Self> {
         const OPERATION: &str = "worker.new";
         if factory.parts.workspaces.is_none() {
-            return Err(Error::invalid(
-                OPERATION,
-                "a worker needs a factory with workspaces",
-            ));
+            return Err(Error::invalid(OPERATION, "a worker needs a factory with workspaces"));
         }
         if config.concurrency == 0 {
             return Err(Error::invalid(OPERATION, "the concurrency must be 1 or more"));
@@ -114,10 +111,7 @@ impl Worker {
                 "the heartbeat must be above 0 and at most a third of the lease",
             ));
         }
-        Ok(Self {
-            factory: factory.clone(),
-            config: Arc::new(config),
-        })
+        Ok(Self { factory: factory.clone(), config: Arc::new(config) })
     }
 
     /// Starts to work in a task of its own.
@@ -125,11 +119,7 @@ impl Worker {
     pub fn spawn(self) -> RunningWorker {
         let (drain, hand_back) = (CancellationToken::new(), CancellationToken::new());
         let task = tokio::spawn(self.run(drain.clone(), hand_back.clone()));
-        RunningWorker {
-            task,
-            drain,
-            hand_back,
-        }
+        RunningWorker { task, drain, hand_back }
     }
 
     /// Works until it is told to stop and its runs have ended.
@@ -149,11 +139,7 @@ impl Worker {
             // Listens before it looks, so that nothing is submitted unheard in between.
             submitted.as_mut().enable();
             let room = self.config.concurrency - attempts.len();
-            let claims = if room == 0 {
-                Vec::new()
-            } else {
-                self.claim(room).await
-            };
+            let claims = if room == 0 { Vec::new() } else { self.claim(room).await };
             if !claims.is_empty() {
                 for claim in claims {
                     attempts.spawn(self.attempt(claim, hand_back.clone()));
@@ -173,12 +159,7 @@ impl Worker {
     }
 
     async fn claim(&self, max: usize) -> Vec<Claim> {
-        match self
-            .factory
-            .storage()
-            .claim(&self.config.name, max, self.config.lease)
-            .await
-        {
+        match self.factory.storage().claim(&self.config.name, max, self.config.lease).await {
             Ok(claims) => claims,
             Err(error) => {
                 tracing::warn!(error = %error.report(), "no claim");
@@ -196,11 +177,7 @@ impl Worker {
         async move {
             let (run, lease) = (claim.lease.run, claim.lease);
             let cancelled = CancellationToken::new();
-            parts
-                .working
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(run, cancelled.clone());
+            parts.working.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancelled.clone());
             let wish = StopWish::new();
             let work = Attempt::new(parts.clone(), config, claim, cancelled, wish.clone()).work();
             let mut work = tokio::spawn(work.instrument(tracing::Span::current()));
@@ -214,11 +191,7 @@ impl Worker {
             if let Err(error) = ended {
                 Attempt::settle_panic(&parts, lease, &error).await;
             }
-            parts
-                .working
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&run);
+            parts.working.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         }
         .instrument(span)
     }

@@ -70,24 +70,14 @@ impl Fault {
     /// Makes an HTTP error of the usual shape.
     #[must_use]
     pub fn http(status: u16) -> Self {
-        Self::Http {
-            status,
-            headers: Headers::new(),
-            body: None,
-            message: None,
-        }
+        Self::Http { status, headers: Headers::new(), body: None, message: None }
     }
 
     /// Makes status 429 with `retry-after`, in whole seconds.
     #[must_use]
     pub fn rate_limited(retry_after: Duration) -> Self {
         let headers = Headers::from([("retry-after".to_owned(), retry_after.as_secs().to_string())]);
-        Self::Http {
-            status: 429,
-            headers,
-            body: None,
-            message: None,
-        }
+        Self::Http { status: 429, headers, body: None, message: None }
     }
 
     /// Makes status 401: the key is wrong.

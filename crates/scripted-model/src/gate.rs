@@ -19,10 +19,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(listener: TcpListener, places: usize) -> Self {
-        Self {
-            listener,
-            places: Arc::new(Semaphore::new(places)),
-        }
+        Self { listener, places: Arc::new(Semaphore::new(places)) }
     }
 }
 
@@ -36,13 +33,7 @@ impl Listener for Gate {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         // Deltas are small, and are to arrive one by one. A socket that refuses this still works.
         let _ = stream.set_nodelay(true);
-        (
-            Visitor {
-                stream,
-                _place: place,
-            },
-            address,
-        )
+        (Visitor { stream, _place: place }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

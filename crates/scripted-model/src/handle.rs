@@ -44,12 +44,7 @@ pub(crate) struct Stage {
 
 impl Shared {
     pub(crate) fn new(stages: Vec<Stage>, record: Record, max_body_bytes: usize) -> Self {
-        Self {
-            stages,
-            record,
-            max_body_bytes,
-            serial: AtomicU64::new(0),
-        }
+        Self { stages, record, max_body_bytes, serial: AtomicU64::new(0) }
     }
 
     pub(crate) fn stage(&self, name: &str) -> Option<&Stage> {
@@ -75,11 +70,10 @@ impl Stage {
         let turn = &self.script.turns[index];
         let times = turn.fault_times.unwrap_or(u32::MAX);
         let hit = |hits: u32| (hits < times).then(|| hits.saturating_add(u32::from(times != u32::MAX)));
-        let fault = turn.fault.as_ref().filter(|_| {
-            self.faults[index]
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, hit)
-                .is_ok()
-        });
+        let fault = turn
+            .fault
+            .as_ref()
+            .filter(|_| self.faults[index].fetch_update(Ordering::Relaxed, Ordering::Relaxed, hit).is_ok());
         (Cow::Borrowed(turn), fault)
     }
 }
@@ -101,11 +95,7 @@ pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request<B
         Ok(body) => dispatch(&shared, &parts, body).await,
         Err(_) => {
             keep(&shared, &parts, Bytes::new(), RequestKind::Other);
-            reject(
-                api_of(parts.uri.path()),
-                413,
-                "the request's body is too large, or broke off",
-            )
+            reject(api_of(parts.uri.path()), 413, "the request's body is too large, or broke off")
         }
     };
     if let Ok(id) = HeaderValue::try_from(format!("req_lime_{serial}")) {
@@ -126,11 +116,7 @@ async fn dispatch(shared: &Shared, parts: &Parts, body: Bytes) -> Response {
     };
     let (Some(stage), Route::Answer(api)) = (stage, route) else {
         let counted = stage.is_some() && route == Route::CountTokens;
-        let kind = if counted {
-            RequestKind::CountTokens
-        } else {
-            RequestKind::Other
-        };
+        let kind = if counted { RequestKind::CountTokens } else { RequestKind::Other };
         let size = body.len();
         keep(shared, parts, body, kind);
         return match route {
@@ -157,12 +143,7 @@ async fn dispatch(shared: &Shared, parts: &Parts, body: Bytes) -> Response {
         Some(unread) => RequestKind::Turn(unread.turn),
         None => RequestKind::Turn(request.next_turn),
     };
-    tracing::debug!(
-        script = stage.name,
-        ?kind,
-        model = request.model,
-        "scripted model is asked"
-    );
+    tracing::debug!(script = stage.name, ?kind, model = request.model, "scripted model is asked");
     keep(shared, parts, body, kind);
     respond(shared, stage, &request).await
 }
@@ -172,31 +153,12 @@ async fn respond(shared: &Shared, stage: &Stage, request: &ModelRequest) -> Resp
     let plain = Turn::new().usage(Usage::NONE);
     if request.side {
         let said = vec![Block::Text(stage.script.side_text.clone())];
-        let ids = Ids {
-            serial: &shared.serial,
-            turn: request.next_turn,
-            spoilt: false,
-        };
-        return play(
-            request,
-            told(request, said, &plain),
-            None,
-            &ids,
-            plain.delta_delay(),
-        )
-        .await;
+        let ids = Ids { serial: &shared.serial, turn: request.next_turn, spoilt: false };
+        return play(request, told(request, said, &plain), None, &ids, plain.delta_delay()).await;
     }
     if let Some(unread) = request.unread.first() {
-        let ids = Ids {
-            serial: &shared.serial,
-            turn: unread.turn,
-            spoilt: false,
-        };
-        let again = told(
-            request,
-            request.unread.iter().flat_map(read_first).collect(),
-            &plain,
-        );
+        let ids = Ids { serial: &shared.serial, turn: unread.turn, spoilt: false };
+        let again = told(request, request.unread.iter().flat_map(read_first).collect(), &plain);
         return play(request, again, None, &ids, plain.delta_delay()).await;
     }
     let (turn, fault) = stage.turn(request.next_turn);
@@ -207,19 +169,9 @@ async fn respond(shared: &Shared, stage: &Stage, request: &ModelRequest) -> Resp
     if turn.delay_ms > 0 {
         tokio::time::sleep(turn.delay()).await;
     }
-    let ids = Ids {
-        serial: &shared.serial,
-        turn: request.next_turn,
-        spoilt: fault.is_some_and(Fault::spoils),
-    };
-    play(
-        request,
-        told(request, said, &turn),
-        fault,
-        &ids,
-        turn.delta_delay(),
-    )
-    .await
+    let ids =
+        Ids { serial: &shared.serial, turn: request.next_turn, spoilt: fault.is_some_and(Fault::spoils) };
+    play(request, told(request, said, &turn), fault, &ids, turn.delta_delay()).await
 }
 
 fn told(request: &ModelRequest, blocks: Vec<Block>, turn: &Turn) -> Answer {
@@ -235,23 +187,13 @@ fn told(request: &ModelRequest, blocks: Vec<Block>, turn: &Turn) -> Answer {
 /// Reads the file that a refused call wanted to change, and makes the call again.
 fn read_first(unread: &UnreadFile) -> [Block; 2] {
     let call = |name: &str, input: Value| {
-        Block::Call(Call {
-            name: name.to_owned(),
-            namespace: None,
-            input: Input::Json(input),
-        })
+        Block::Call(Call { name: name.to_owned(), namespace: None, input: Input::Json(input) })
     };
-    [
-        call("Read", json!({ "file_path": unread.path })),
-        call(&unread.tool, unread.input.clone()),
-    ]
+    [call("Read", json!({ "file_path": unread.path })), call(&unread.tool, unread.input.clone())]
 }
 
 fn keep(shared: &Shared, parts: &Parts, body: Bytes, kind: RequestKind) {
-    let path = parts
-        .uri
-        .path_and_query()
-        .map_or(parts.uri.path(), |path| path.as_str());
+    let path = parts.uri.path_and_query().map_or(parts.uri.path(), |path| path.as_str());
     shared.record.keep(Entry {
         method: parts.method.to_string(),
         path: path.to_owned(),
@@ -278,17 +220,9 @@ fn split(path: &str) -> Option<(&str, Route)> {
 
 /// The API whose errors a path's caller will understand.
 fn api_of(path: &str) -> Api {
-    if path.contains("/responses") {
-        Api::Openai
-    } else {
-        Api::Anthropic
-    }
+    if path.contains("/responses") { Api::Openai } else { Api::Anthropic }
 }
 
 fn user_agent(parts: &Parts) -> &str {
-    parts
-        .headers
-        .get(header::USER_AGENT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

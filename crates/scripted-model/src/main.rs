@@ -1,9 +1,5 @@
 //! Serves one script from a file on loopback, until it is stopped.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program tells its user by printing"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program tells its user by printing")]
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -64,33 +64,11 @@ mod tests {
     #[test]
     fn an_id_tells_its_turn() {
         let serial = AtomicU64::new(7);
-        let good = Ids {
-            serial: &serial,
-            turn: 3,
-            spoilt: false,
-        }
-        .make("toolu");
+        let good = Ids { serial: &serial, turn: 3, spoilt: false }.make("toolu");
         assert_eq!(good, "toolu_lime_3_7");
-        assert_eq!(
-            Mark::read(&good),
-            Some(Mark {
-                turn: 3,
-                spoilt: false
-            })
-        );
-        let spoilt = Ids {
-            serial: &serial,
-            turn: 3,
-            spoilt: true,
-        }
-        .make("call");
-        assert_eq!(
-            Mark::read(&spoilt),
-            Some(Mark {
-                turn: 3,
-                spoilt: true
-            })
-        );
+        assert_eq!(Mark::read(&good), Some(Mark { turn: 3, spoilt: false }));
+        let spoilt = Ids { serial: &serial, turn: 3, spoilt: true }.make("call");
+        assert_eq!(Mark::read(&spoilt), Some(Mark { turn: 3, spoilt: true }));
         assert_eq!(Mark::read("toolu_0123"), None);
         assert_eq!(Mark::read("a_lime_"), None);
     }
@@ -102,15 +80,6 @@ mod tests {
         assert_eq!(next_turn([good(0), good(1)]), 2);
         assert_eq!(next_turn([good(0), None, None]), 3);
         assert_eq!(next_turn([None, good(6)]), 7, "a compacted history still knows");
-        assert_eq!(
-            next_turn([
-                good(0),
-                Some(Mark {
-                    turn: 1,
-                    spoilt: true
-                })
-            ]),
-            1
-        );
+        assert_eq!(next_turn([good(0), Some(Mark { turn: 1, spoilt: true })]), 1);
     }
 }

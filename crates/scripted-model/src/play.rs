@@ -70,12 +70,7 @@ pub(crate) async fn play(
 ) -> Response {
     let broken = match fault {
         None => None,
-        Some(Fault::Http {
-            status,
-            headers,
-            body,
-            message,
-        }) => {
+        Some(Fault::Http { status, headers, body, message }) => {
             let error = ApiError {
                 status: *status,
                 code: None,
@@ -94,15 +89,8 @@ pub(crate) async fn play(
             answer.end = End::Refusal;
             None
         }
-        Some(Fault::ErrorEvent {
-            message,
-            after_deltas,
-        }) => {
-            let error = ApiError {
-                status: 500,
-                code: Some("server_error"),
-                message,
-            };
+        Some(Fault::ErrorEvent { message, after_deltas }) => {
+            let error = ApiError { status: 500, code: Some("server_error"), message };
             if !request.streaming {
                 return http(500, &error_body(request.api, error), &Headers::new());
             }
@@ -135,18 +123,7 @@ pub(crate) async fn play(
 
 /// Answers an HTTP error in the API's usual shape.
 pub(crate) fn reject(api: Api, status: u16, message: &str) -> Response {
-    http(
-        status,
-        &error_body(
-            api,
-            ApiError {
-                status,
-                code: None,
-                message,
-            },
-        ),
-        &Headers::new(),
-    )
+    http(status, &error_body(api, ApiError { status, code: None, message }), &Headers::new())
 }
 
 fn error_body(api: Api, error: ApiError<'_>) -> Value {
@@ -218,11 +195,7 @@ fn cut_body(body: &Value) -> Response {
     let mut bytes = Bytes::from(body.to_string());
     let half = bytes.split_to(bytes.len() / 2);
     let parts = stream::iter([Ok(half)]).chain(stream::once(async { Err(cut().await) }));
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        Body::from_stream(parts),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(parts)).into_response()
 }
 
 /// Waits until what was sent before is on its way, then breaks the connection.
@@ -244,29 +217,23 @@ fn stop_short(frames: Vec<Frame>, deltas: usize) -> Vec<Frame> {
 }
 
 fn event_stream(frames: Vec<Frame>, end: Option<Break>, delta_delay: Duration) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     if end.is_none() && delta_delay.is_zero() {
         let all = frames.into_iter().map(|frame| Ok::<_, Infallible>(frame.bytes));
         return (headers, Body::from_stream(stream::iter(all))).into_response();
     }
-    let parts = stream::unfold(
-        (VecDeque::from(frames), end),
-        move |(mut frames, end)| async move {
-            if let Some(frame) = frames.pop_front() {
-                if frame.kind == FrameKind::Delta && !delta_delay.is_zero() {
-                    tokio::time::sleep(delta_delay).await;
-                }
-                return Some((Ok(frame.bytes), (frames, end)));
+    let parts = stream::unfold((VecDeque::from(frames), end), move |(mut frames, end)| async move {
+        if let Some(frame) = frames.pop_front() {
+            if frame.kind == FrameKind::Delta && !delta_delay.is_zero() {
+                tokio::time::sleep(delta_delay).await;
             }
-            match end? {
-                Break::Error(frame) => Some((Ok(frame.bytes), (frames, None))),
-                Break::Cut => Some((Err(cut().await), (frames, None))),
-                Break::Hang => std::future::pending().await,
-            }
-        },
-    );
+            return Some((Ok(frame.bytes), (frames, end)));
+        }
+        match end? {
+            Break::Error(frame) => Some((Ok(frame.bytes), (frames, None))),
+            Break::Cut => Some((Err(cut().await), (frames, None))),
+            Break::Hang => std::future::pending().await,
+        }
+    });
     (headers, Body::from_stream(parts)).into_response()
 }

@@ -38,10 +38,7 @@ impl RecordedRequest {
     /// Finds a header by its name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -87,11 +84,7 @@ pub(crate) struct Entry {
 
 impl Record {
     pub(crate) fn new(max_requests: usize, max_bytes: usize) -> Self {
-        Self {
-            kept: Mutex::default(),
-            max_requests,
-            max_bytes,
-        }
+        Self { kept: Mutex::default(), max_requests, max_bytes }
     }
 
     /// Keeps a request, and lets the oldest go where a limit is passed.
@@ -123,11 +116,7 @@ impl Record {
 
 impl Entry {
     fn size(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.path.len() + headers + self.body.len()
     }
 
@@ -149,11 +138,7 @@ pub(crate) fn redacted(headers: &HeaderMap) -> Vec<(String, String)> {
         .iter()
         .map(|(name, value)| {
             let secret = SECRET_WORDS.iter().any(|word| name.as_str().contains(word));
-            let value = if secret {
-                REDACTED.into()
-            } else {
-                String::from_utf8_lossy(value.as_bytes())
-            };
+            let value = if secret { REDACTED.into() } else { String::from_utf8_lossy(value.as_bytes()) };
             (name.as_str().to_owned(), value.into_owned())
         })
         .collect()
@@ -181,11 +166,7 @@ mod tests {
             record.keep(entry(path, "{}"));
         }
         assert_eq!(record.count(), 3);
-        let paths: Vec<_> = record
-            .requests()
-            .into_iter()
-            .map(|request| request.path)
-            .collect();
+        let paths: Vec<_> = record.requests().into_iter().map(|request| request.path).collect();
         assert_eq!(paths, ["/2", "/3"]);
     }
 

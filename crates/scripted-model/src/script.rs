@@ -86,25 +86,19 @@ impl Script {
         contents: impl Into<String>,
         final_text: impl Into<String>,
     ) -> Self {
-        Self::new()
-            .turn(Turn::new().write_file(path, contents))
-            .turn(Turn::new().say(final_text))
+        Self::new().turn(Turn::new().write_file(path, contents)).turn(Turn::new().say(final_text))
     }
 
     /// Makes a story that runs one shell command in the working directory, then says `final_text`.
     #[must_use]
     pub fn run_command(command: impl Into<String>, final_text: impl Into<String>) -> Self {
-        Self::new()
-            .turn(Turn::new().run_command(command))
-            .turn(Turn::new().say(final_text))
+        Self::new().turn(Turn::new().run_command(command)).turn(Turn::new().say(final_text))
     }
 
     /// Makes a script whose every answer is `fault`.
     #[must_use]
     pub fn failing(fault: Fault) -> Self {
-        Self::new()
-            .turn(Turn::new().say("Unheard.").fault(fault))
-            .then(Ending::RepeatLast)
+        Self::new().turn(Turn::new().say("Unheard.").fault(fault)).then(Ending::RepeatLast)
     }
 
     /// Adds a turn.
@@ -141,17 +135,11 @@ impl Script {
     ///   [`ScriptError::BadFault`], naming the turn by its index from 0.
     pub fn check(&self) -> Result<(), ScriptError> {
         if self.turns.len() > MAX_TURNS {
-            return Err(ScriptError::TooManyTurns {
-                turns: self.turns.len(),
-                limit: MAX_TURNS,
-            });
+            return Err(ScriptError::TooManyTurns { turns: self.turns.len(), limit: MAX_TURNS });
         }
         for (index, turn) in self.turns.iter().enumerate() {
             if turn.delay().max(turn.delta_delay()) > MAX_DELAY {
-                return Err(ScriptError::DelayTooLong {
-                    turn: index,
-                    limit: MAX_DELAY,
-                });
+                return Err(ScriptError::DelayTooLong { turn: index, limit: MAX_DELAY });
             }
             if turn.delta_chars == 0 {
                 return Err(ScriptError::NoDelta { turn: index });

@@ -203,9 +203,7 @@ impl Builder {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let gate = {
             let _entered = runtime.enter();
             Gate::new(tokio::net::TcpListener::from_std(listener)?, self.max_connections)
@@ -225,22 +223,13 @@ impl Builder {
                 }
             });
         };
-        let thread = std::thread::Builder::new()
-            .name("lime-scripted-model".to_owned())
-            .spawn(serve)?;
-        Ok(ScriptedModel {
-            address,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("lime-scripted-model".to_owned()).spawn(serve)?;
+        Ok(ScriptedModel { address, shared, stop: Some(stop), thread: Some(thread) })
     }
 }
 
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         && !name.bytes().all(|byte| byte == b'.')
 }

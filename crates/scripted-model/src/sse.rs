@@ -25,10 +25,7 @@ impl Frame {
     /// Encodes an event; its name is the payload's `type`.
     pub(crate) fn new(kind: FrameKind, data: &Value) -> Self {
         let name = data["type"].as_str().unwrap_or("message");
-        Self {
-            kind,
-            bytes: Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
-        }
+        Self { kind, bytes: Bytes::from(format!("event: {name}\ndata: {data}\n\n")) }
     }
 }
 
@@ -37,10 +34,7 @@ pub(crate) fn deltas(text: &str, chars: usize) -> Vec<&str> {
     let mut rest = text;
     let mut pieces = Vec::new();
     while !rest.is_empty() {
-        let cut = rest
-            .char_indices()
-            .nth(chars.max(1))
-            .map_or(rest.len(), |(index, _)| index);
+        let cut = rest.char_indices().nth(chars.max(1)).map_or(rest.len(), |(index, _)| index);
         let (piece, after) = rest.split_at(cut);
         pieces.push(piece);
         rest = after;
@@ -56,10 +50,7 @@ mod tests {
     #[test]
     fn an_event_is_two_lines_and_a_blank_one() {
         let frame = Frame::new(FrameKind::Delta, &json!({ "type": "ping", "text": "a\nb" }));
-        assert_eq!(
-            &frame.bytes[..],
-            b"event: ping\ndata: {\"text\":\"a\\nb\",\"type\":\"ping\"}\n\n"
-        );
+        assert_eq!(&frame.bytes[..], b"event: ping\ndata: {\"text\":\"a\\nb\",\"type\":\"ping\"}\n\n");
     }
 
     #[test]

@@ -38,10 +38,7 @@ pub(crate) struct NoTool {
 
 /// Maps steps to blocks, leaving out those meant for the other API.
 pub(crate) fn blocks(steps: &[Step], request: &ModelRequest) -> Result<Vec<Block>, NoTool> {
-    steps
-        .iter()
-        .filter_map(|step| block(step, request).transpose())
-        .collect()
+    steps.iter().filter_map(|step| block(step, request).transpose()).collect()
 }
 
 fn block(step: &Step, request: &ModelRequest) -> Result<Option<Block>, NoTool> {
@@ -71,14 +68,7 @@ fn block(step: &Step, request: &ModelRequest) -> Result<Option<Block>, NoTool> {
 
 fn no_tool(wish: &'static str, request: &ModelRequest) -> NoTool {
     let names: Vec<_> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
-    NoTool {
-        wish,
-        offered: if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        },
-    }
+    NoTool { wish, offered: if names.is_empty() { "none".to_owned() } else { names.join(", ") } }
 }
 
 fn named(request: &ModelRequest, name: &str, input: Value) -> Call {
@@ -89,11 +79,7 @@ fn named(request: &ModelRequest, name: &str, input: Value) -> Call {
         }
         input => Input::Json(input),
     };
-    Call {
-        name: name.to_owned(),
-        namespace: offered.and_then(|tool| tool.namespace.clone()),
-        input,
-    }
+    Call { name: name.to_owned(), namespace: offered.and_then(|tool| tool.namespace.clone()), input }
 }
 
 fn json_tool(request: &ModelRequest, name: &str, input: Value) -> Option<Call> {
@@ -114,20 +100,10 @@ fn write(request: &ModelRequest, path: &str, contents: &str) -> Option<Call> {
     if let Some(lines) = lines
         && request.api == Api::Openai
     {
-        return patch(
-            request,
-            &format!("*** Add File: {path}\n{}", prefixed('+', lines)),
-        );
+        return patch(request, &format!("*** Add File: {path}\n{}", prefixed('+', lines)));
     }
-    let dir = path
-        .rsplit_once('/')
-        .map_or(".", |(dir, _)| if dir.is_empty() { "/" } else { dir });
-    let script = format!(
-        "mkdir -p {} && printf '%s' {} > {}",
-        quoted(dir),
-        quoted(contents),
-        quoted(&path)
-    );
+    let dir = path.rsplit_once('/').map_or(".", |(dir, _)| if dir.is_empty() { "/" } else { dir });
+    let script = format!("mkdir -p {} && printf '%s' {} > {}", quoted(dir), quoted(contents), quoted(&path));
     shell(request, &script)
 }
 
@@ -149,11 +125,7 @@ fn prefixed(sign: char, lines: &str) -> String {
 fn patch(request: &ModelRequest, hunk: &str) -> Option<Call> {
     let patch = format!("*** Begin Patch\n{hunk}*** End Patch\n");
     if let Some(tool) = request.tool("apply_patch") {
-        let input = if tool.freeform {
-            Value::String(patch)
-        } else {
-            json!({ "input": patch })
-        };
+        let input = if tool.freeform { Value::String(patch) } else { json!({ "input": patch }) };
         return Some(named(request, "apply_patch", input));
     }
     if code_mode(request) {
@@ -164,10 +136,7 @@ fn patch(request: &ModelRequest, hunk: &str) -> Option<Call> {
     while patch.lines().any(|line| line == delimiter) {
         delimiter.push('_');
     }
-    shell(
-        request,
-        &format!("apply_patch <<'{delimiter}'\n{patch}{delimiter}\n"),
-    )
+    shell(request, &format!("apply_patch <<'{delimiter}'\n{patch}{delimiter}\n"))
 }
 
 /// Codex's "code mode" offers one free-form tool, `exec`, that runs JavaScript.
@@ -181,14 +150,10 @@ fn shell(request: &ModelRequest, command: &str) -> Option<Call> {
         let source = format!("text(await tools.exec_command({}));\n", json!({ "cmd": command }));
         return Some(named(request, "exec", Value::String(source)));
     }
-    json_tool(
-        request,
-        "Bash",
-        json!({ "command": command, "description": "Scripted command" }),
-    )
-    .or_else(|| json_tool(request, "exec_command", json!({ "cmd": command })))
-    .or_else(|| json_tool(request, "shell_command", json!({ "command": command })))
-    .or_else(|| json_tool(request, "shell", json!({ "command": ["bash", "-lc", command] })))
+    json_tool(request, "Bash", json!({ "command": command, "description": "Scripted command" }))
+        .or_else(|| json_tool(request, "exec_command", json!({ "cmd": command })))
+        .or_else(|| json_tool(request, "shell_command", json!({ "command": command })))
+        .or_else(|| json_tool(request, "shell", json!({ "command": ["bash", "-lc", command] })))
 }
 
 fn quoted(text: &str) -> String {
@@ -226,10 +191,7 @@ mod tests {
     }
 
     fn write(contents: &str) -> Step {
-        Step::WriteFile {
-            path: "a/b.txt".to_owned(),
-            contents: contents.to_owned(),
-        }
+        Step::WriteFile { path: "a/b.txt".to_owned(), contents: contents.to_owned() }
     }
 
     #[test]
@@ -248,12 +210,7 @@ mod tests {
                 "apply_patch",
                 Input::Freeform(patch.to_owned()),
             ),
-            (
-                Api::Openai,
-                &[("apply_patch", false)],
-                "apply_patch",
-                Input::Json(json!({ "input": patch })),
-            ),
+            (Api::Openai, &[("apply_patch", false)], "apply_patch", Input::Json(json!({ "input": patch }))),
             (
                 Api::Openai,
                 &[("exec", true)],
@@ -269,10 +226,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(
-                call(write("1\n\n"), &request(api, tools)),
-                (name.to_owned(), input)
-            );
+            assert_eq!(call(write("1\n\n"), &request(api, tools)), (name.to_owned(), input));
         }
     }
 
@@ -282,19 +236,14 @@ mod tests {
         for (contents, quoted) in [("", "''"), ("it's", r"'it'\''s'"), ("a\r\n", "'a\r\n'")] {
             let command = format!("mkdir -p 'a' && printf '%s' {quoted} > 'a/b.txt'");
             let input = Input::Json(json!({ "command": command }));
-            assert_eq!(
-                call(write(contents), &request),
-                ("shell_command".to_owned(), input)
-            );
+            assert_eq!(call(write(contents), &request), ("shell_command".to_owned(), input));
         }
     }
 
     #[test]
     fn without_a_tool_the_step_is_refused_by_name() {
-        let refused = blocks(
-            &[Step::RunCommand("ls".to_owned())],
-            &request(Api::Anthropic, &[("Glob", false)]),
-        );
+        let refused =
+            blocks(&[Step::RunCommand("ls".to_owned())], &request(Api::Anthropic, &[("Glob", false)]));
         let message = refused.unwrap_err().to_string();
         assert_eq!(
             message,

@@ -85,10 +85,7 @@ impl Turn {
     /// Writes a whole file; see [`Step::WriteFile`].
     #[must_use]
     pub fn write_file(self, path: impl Into<String>, contents: impl Into<String>) -> Self {
-        self.step(Step::WriteFile {
-            path: path.into(),
-            contents: contents.into(),
-        })
+        self.step(Step::WriteFile { path: path.into(), contents: contents.into() })
     }
 
     /// Replaces whole lines of a file; see [`Step::ReplaceLines`].
@@ -99,11 +96,7 @@ impl Turn {
         old: impl Into<String>,
         new: impl Into<String>,
     ) -> Self {
-        self.step(Step::ReplaceLines {
-            path: path.into(),
-            old: old.into(),
-            new: new.into(),
-        })
+        self.step(Step::ReplaceLines { path: path.into(), old: old.into(), new: new.into() })
     }
 
     /// Runs a shell command.
@@ -115,21 +108,13 @@ impl Turn {
     /// Calls a tool by name; see [`Step::CallTool`].
     #[must_use]
     pub fn call_tool(self, name: impl Into<String>, input: Value) -> Self {
-        self.step(Step::CallTool {
-            name: name.into(),
-            input,
-            only: None,
-        })
+        self.step(Step::CallTool { name: name.into(), input, only: None })
     }
 
     /// Calls a tool by name, on one API only.
     #[must_use]
     pub fn call_tool_on(self, api: Api, name: impl Into<String>, input: Value) -> Self {
-        self.step(Step::CallTool {
-            name: name.into(),
-            input,
-            only: Some(api),
-        })
+        self.step(Step::CallTool { name: name.into(), input, only: Some(api) })
     }
 
     /// Sets the usage.

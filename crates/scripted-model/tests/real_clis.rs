@@ -40,11 +40,7 @@ struct Agent {
 
 impl Agent {
     fn new(program: OsString) -> Self {
-        Self {
-            program,
-            home: TempDir::new().unwrap(),
-            repo: TempDir::new().unwrap(),
-        }
+        Self { program, home: TempDir::new().unwrap(), repo: TempDir::new().unwrap() }
     }
 
     fn file(&self, path: &str) -> String {
@@ -74,14 +70,7 @@ impl Agent {
             .env("DISABLE_AUTOUPDATER", "1")
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
             .env("CLAUDE_CODE_MAX_RETRIES", "2")
-            .args([
-                "-p",
-                "--output-format",
-                "stream-json",
-                "--verbose",
-                "--permission-mode",
-                "acceptEdits",
-            ])
+            .args(["-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits"])
             .args(["--model", "claude-sonnet-4-5", "--allowedTools=Bash"])
             .args(extra)
             .arg("edit the file");
@@ -90,31 +79,19 @@ impl Agent {
 
     async fn codex(&self, model: &ScriptedModel, model_name: &str) -> (Vec<Value>, ExitStatus) {
         let repo = self.repo.path().to_str().unwrap();
-        self.codex_exec(model, &["-s", "workspace-write", "-m", model_name, "-C", repo])
-            .await
+        self.codex_exec(model, &["-s", "workspace-write", "-m", model_name, "-C", repo]).await
     }
 
     async fn codex_exec(&self, model: &ScriptedModel, arguments: &[&str]) -> (Vec<Value>, ExitStatus) {
         let codex_home = self.home.path().join(".codex");
         std::fs::create_dir_all(&codex_home).unwrap();
-        std::fs::write(
-            codex_home.join("config.toml"),
-            codex_config(&model.openai_base_url()),
-        )
-        .unwrap();
+        std::fs::write(codex_home.join("config.toml"), codex_config(&model.openai_base_url())).unwrap();
         let mut command = self.command();
         command
             .env("CODEX_HOME", &codex_home)
             .env("SCRIPTED_KEY", "dummy")
             .arg("exec")
-            .args([
-                "--disable",
-                "plugins",
-                "--disable",
-                "apps",
-                "--disable",
-                "remote_plugin",
-            ])
+            .args(["--disable", "plugins", "--disable", "apps", "--disable", "remote_plugin"])
             .args(["--disable", "plugin_sharing"])
             .args(arguments)
             .args(["--json", "--skip-git-repo-check"])
@@ -144,48 +121,28 @@ enabled = false
 }
 
 async fn finish(mut command: Command) -> (Vec<Value>, ExitStatus) {
-    let output = tokio::time::timeout(TIME_LIMIT, command.output())
-        .await
-        .expect("the agent took too long");
+    let output = tokio::time::timeout(TIME_LIMIT, command.output()).await.expect("the agent took too long");
     let output = output.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));
     (lines, output.status)
 }
 
 /// Codex's last message.
 fn last_said(lines: &[Value]) -> &Value {
-    let mut said = lines
-        .iter()
-        .filter(|line| line["item"]["type"] == "agent_message");
+    let mut said = lines.iter().filter(|line| line["item"]["type"] == "agent_message");
     &said.next_back().unwrap()["item"]["text"]
 }
 
 /// Writes a new file and an existing one, changes a line, runs a command, says goodbye.
 fn story() -> Script {
     Script::new()
-        .turn(
-            Turn::new()
-                .think("I have a plan.")
-                .say("Writing.")
-                .write_file("new/a.txt", "one\ntwo\n"),
-        )
-        .turn(
-            Turn::new()
-                .write_file("old.txt", "replaced\n")
-                .write_file("raw.txt", "it's raw"),
-        )
+        .turn(Turn::new().think("I have a plan.").say("Writing.").write_file("new/a.txt", "one\ntwo\n"))
+        .turn(Turn::new().write_file("old.txt", "replaced\n").write_file("raw.txt", "it's raw"))
         .turn(Turn::new().replace_lines("new/a.txt", "two", "deux"))
         .turn(Turn::new().run_command("cp new/a.txt copied.txt"))
-        .turn(
-            Turn::new()
-                .say("All done.")
-                .fault_first(1, Fault::Cut { after_deltas: 0 }),
-        )
+        .turn(Turn::new().say("All done.").fault_first(1, Fault::Cut { after_deltas: 0 }))
 }
 
 fn write_old(repo: &Path) {
@@ -199,15 +156,9 @@ fn assert_told(agent: &Agent, model: &ScriptedModel) {
     assert_eq!(agent.file("copied.txt"), "one\ndeux\n");
     let turns: Vec<_> = model.requests().into_iter().map(|request| request.kind).collect();
     for turn in 0..5 {
-        assert!(
-            turns.contains(&RequestKind::Turn(turn)),
-            "turn {turn} was never asked for: {turns:?}"
-        );
+        assert!(turns.contains(&RequestKind::Turn(turn)), "turn {turn} was never asked for: {turns:?}");
     }
-    assert!(
-        !turns.contains(&RequestKind::Turn(5)),
-        "a turn too many: {turns:?}"
-    );
+    assert!(!turns.contains(&RequestKind::Turn(5)), "a turn too many: {turns:?}");
 }
 
 #[tokio::test]
@@ -221,10 +172,7 @@ async fn claude_plays_a_story() {
     let (lines, status) = agent.claude(&model, &[]).await;
     let result = lines.iter().find(|line| line["type"] == "result").unwrap();
     assert!(status.success());
-    assert_eq!(
-        (&result["is_error"], result["result"].as_str()),
-        (&Value::Bool(false), Some("All done."))
-    );
+    assert_eq!((&result["is_error"], result["result"].as_str()), (&Value::Bool(false), Some("All done.")));
     assert_told(&agent, &model);
 }
 
@@ -251,10 +199,7 @@ async fn claude_goes_on_with_the_next_turn_when_resumed() {
     let (lines, _) = agent.claude(&model, &[]).await;
     let session = lines[0]["session_id"].as_str().unwrap();
     let (lines, _) = agent.claude(&model, &[&format!("--resume={session}")]).await;
-    assert_eq!(
-        lines.iter().find(|line| line["type"] == "result").unwrap()["result"],
-        "Second."
-    );
+    assert_eq!(lines.iter().find(|line| line["type"] == "result").unwrap()["result"], "Second.");
 }
 
 /// Codex offers its tools in three ways, depending on what it knows of the model.
@@ -271,10 +216,7 @@ async fn codex_plays_a_story_with_every_set_of_tools() {
         assert!(status.success(), "{name}");
         assert_eq!(lines.last().unwrap()["type"], "turn.completed");
         assert_eq!(last_said(&lines), "All done.");
-        assert!(
-            lines.iter().any(|line| line["item"]["type"] == "file_change"),
-            "{name} emits file changes"
-        );
+        assert!(lines.iter().any(|line| line["item"]["type"] == "file_change"), "{name} emits file changes");
         assert_told(&agent, &model);
     }
 }
@@ -289,9 +231,7 @@ async fn codex_goes_on_with_the_next_turn_when_resumed() {
     let model = ScriptedModel::start(script).unwrap();
     let (lines, _) = agent.codex(&model, "gpt-5.5").await;
     let thread = lines[0]["thread_id"].as_str().unwrap();
-    let (lines, _) = agent
-        .codex_exec(&model, &["resume", "-m", "gpt-5.5", thread])
-        .await;
+    let (lines, _) = agent.codex_exec(&model, &["resume", "-m", "gpt-5.5", thread]).await;
     assert_eq!(last_said(&lines), "Second.");
 }
 

@@ -30,10 +30,7 @@ where
         let inserted = storage.insert(scope, value.clone()).await.unwrap();
         assert_eq!(inserted.value, value);
         assert_eq!(inserted.version, 1);
-        assert_eq!(
-            Lookup::get(&**storage, scope, inserted.id).await.unwrap(),
-            inserted
-        );
+        assert_eq!(Lookup::get(&**storage, scope, inserted.id).await.unwrap(), inserted);
         let updated = storage.update(scope, &inserted).await.unwrap();
         assert_eq!(updated.value, value);
     }
@@ -45,10 +42,7 @@ fn time() -> DateTime<Utc> {
 }
 
 fn object() -> Map<String, serde_json::Value> {
-    json!({ "build": { "status": "green", "n": 3 }, "text": "é \" \\ 中" })
-        .as_object()
-        .unwrap()
-        .clone()
+    json!({ "build": { "status": "green", "n": 3 }, "text": "é \" \\ 中" }).as_object().unwrap().clone()
 }
 
 pub async fn a_user_comes_back_as_it_was(storage: Subject) {
@@ -59,12 +53,8 @@ pub async fn a_user_comes_back_as_it_was(storage: Subject) {
         github_user_id: Some(i64::MAX),
         status: UserStatus::Disabled,
     };
-    let empty = User {
-        email: "b@example.com".into(),
-        name: None,
-        github_user_id: None,
-        status: UserStatus::Active,
-    };
+    let empty =
+        User { email: "b@example.com".into(), name: None, github_user_id: None, status: UserStatus::Active };
     round_trip(&storage, &scene.scope, [full, empty]).await;
 }
 
@@ -88,11 +78,7 @@ pub async fn a_project_comes_back_as_it_was(storage: Subject) {
 
 pub async fn a_board_comes_back_as_it_was(storage: Subject) {
     let scene = Scene::new(&storage).await;
-    let board = |name: &str, workflow| Board {
-        project_id: scene.project.id,
-        name: name.into(),
-        workflow,
-    };
+    let board = |name: &str, workflow| Board { project_id: scene.project.id, name: name.into(), workflow };
     let boards = [
         board("delivery", Workflow::delivery()),
         board("approval", Workflow::approval()),
@@ -104,12 +90,7 @@ pub async fn a_board_comes_back_as_it_was(storage: Subject) {
 pub async fn a_ticket_comes_back_as_it_was(storage: Subject) {
     let scene = Scene::new(&storage).await;
     let empty = scene.ticket(&storage).await.value;
-    let person = User {
-        email: "a@b.c".into(),
-        name: None,
-        github_user_id: None,
-        status: UserStatus::Active,
-    };
+    let person = User { email: "a@b.c".into(), name: None, github_user_id: None, status: UserStatus::Active };
     let person = storage.insert(&scene.scope, person).await.unwrap().id;
     let worktree = storage.insert(&scene.scope, worktree(&scene)).await.unwrap().id;
     let full = Ticket {
@@ -161,16 +142,8 @@ pub async fn a_repository_comes_back_as_it_was(storage: Subject) {
         default_branch: "trunk".into(),
         is_enabled: external_repo_id.is_some(),
     };
-    let all = [
-        RepoKind::Github,
-        RepoKind::Gitlab,
-        RepoKind::Bitbucket,
-        RepoKind::Local,
-    ];
-    let some = all
-        .into_iter()
-        .enumerate()
-        .map(|(n, kind)| repository(kind, (n > 1).then_some(99)));
+    let all = [RepoKind::Github, RepoKind::Gitlab, RepoKind::Bitbucket, RepoKind::Local];
+    let some = all.into_iter().enumerate().map(|(n, kind)| repository(kind, (n > 1).then_some(99)));
     round_trip(&storage, &scene.scope, some).await;
 }
 
@@ -207,10 +180,7 @@ pub async fn a_worktree_comes_back_as_it_was(storage: Subject) {
         removed_at: Some(time()),
         ..worktree(&scene)
     };
-    let every = WorktreeStatus::ALL.iter().map(|&status| Worktree {
-        status,
-        ..full.clone()
-    });
+    let every = WorktreeStatus::ALL.iter().map(|&status| Worktree { status, ..full.clone() });
     round_trip(&storage, &scene.scope, every.chain([worktree(&scene)])).await;
 }
 
@@ -223,11 +193,7 @@ pub async fn a_code_diff_comes_back_as_it_was(storage: Subject) {
         head_ref: "b".repeat(40),
         unified_diff: "diff --git a/x b/x\n+é\r\n".repeat(20_000),
         summary: Some("x".into()),
-        stats: DiffStats {
-            files_changed: 1,
-            insertions: 20_000,
-            deletions: u32::MAX,
-        },
+        stats: DiffStats { files_changed: 1, insertions: 20_000, deletions: u32::MAX },
     };
     let empty = CodeDiff {
         agent_run_id: None,
@@ -333,17 +299,8 @@ pub async fn a_run_comes_back_as_it_was(storage: Subject) {
         ..scene.a_run()
     };
     let waiting = storage.submit(&scene.scope, asked.clone()).await.unwrap();
-    assert_eq!(
-        waiting.value,
-        AgentRun {
-            last_seq: 1,
-            ..asked.clone()
-        }
-    );
-    assert_eq!(
-        Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(),
-        waiting
-    );
+    assert_eq!(waiting.value, AgentRun { last_seq: 1, ..asked.clone() });
+    assert_eq!(Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(), waiting);
 
     let claim = crate::scene::claim(&storage, waiting.id, crate::scene::LONG).await;
     let instructions = ResolvedInstructions {
@@ -363,20 +320,10 @@ pub async fn a_run_comes_back_as_it_was(storage: Subject) {
         model: Some("m2".into()),
     };
     storage.progress(&claim.lease, progress).await.unwrap();
-    let failure = Failure {
-        retry_at: Some(time()),
-        ..Failure::new(FailureKind::RateLimited, "Wait a minute.")
-    };
-    let tool_calls = vec![ToolTally {
-        tool: "Bash".into(),
-        count: 2,
-        total_duration_ms: 30,
-    }];
-    let artifacts = vec![RunArtifact {
-        name: "report".into(),
-        url: Some("https://x".into()),
-        mime: None,
-    }];
+    let failure =
+        Failure { retry_at: Some(time()), ..Failure::new(FailureKind::RateLimited, "Wait a minute.") };
+    let tool_calls = vec![ToolTally { tool: "Bash".into(), count: 2, total_duration_ms: 30 }];
+    let artifacts = vec![RunArtifact { name: "report".into(), url: Some("https://x".into()), mime: None }];
     let end = lime_core::ports::Settlement {
         summary: Some("It failed.".into()),
         usage: usage(),
@@ -385,10 +332,7 @@ pub async fn a_run_comes_back_as_it_was(storage: Subject) {
         ..settlement(Outcome::Failed(failure.clone()))
     };
     let ended = storage.settle(&claim.lease, end).await.unwrap();
-    assert_eq!(
-        Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(),
-        ended
-    );
+    assert_eq!(Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(), ended);
     assert!(ended.started_at.is_some() && ended.ended_at >= ended.started_at);
     let expected = AgentRun {
         status: RunStatus::Failed,

@@ -9,23 +9,13 @@ use lime_core::{ErrorKind, Id, Lookup, LookupExt, Query, Scope, Store, Stored};
 use crate::scene::{Scene, Subject, forged, settlement};
 
 fn user(email: &str) -> User {
-    User {
-        email: email.into(),
-        name: None,
-        github_user_id: None,
-        status: UserStatus::Active,
-    }
+    User { email: email.into(), name: None, github_user_id: None, status: UserStatus::Active }
 }
 
 async fn users(storage: &Subject, scope: &Scope, count: usize) -> Vec<Stored<User>> {
     let mut users = Vec::new();
     for n in 0..count {
-        users.push(
-            storage
-                .insert(scope, user(&format!("u{n}@example.com")))
-                .await
-                .unwrap(),
-        );
+        users.push(storage.insert(scope, user(&format!("u{n}@example.com"))).await.unwrap());
     }
     users
 }
@@ -35,27 +25,20 @@ pub async fn missing_and_foreign_look_the_same(storage: Subject) {
     let (ours, theirs) = (Scene::new(&storage).await, Scene::new(&storage).await);
     let mut foreign = theirs.project.clone();
     foreign.value.name = "Taken over".into();
-    let missing = Stored {
-        id: Id::new(i64::MAX),
-        ..foreign.clone()
-    };
+    let missing = Stored { id: Id::new(i64::MAX), ..foreign.clone() };
     let mut answers = Vec::new();
     for project in [&foreign, &missing] {
         let get = Lookup::get(&*storage, &ours.scope, project.id).await.unwrap_err();
         let update = Store::update(&*storage, &ours.scope, project).await.unwrap_err();
         let delete = Store::delete(&*storage, &ours.scope, project).await.unwrap_err();
-        answers.push([get, update, delete].map(|error| {
-            (
-                error.kind(),
-                error.to_string().replace(&project.id.to_string(), "N"),
-            )
-        }));
+        answers.push(
+            [get, update, delete]
+                .map(|error| (error.kind(), error.to_string().replace(&project.id.to_string(), "N"))),
+        );
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0][0].0, ErrorKind::NotFound);
-    let untouched = Lookup::get(&*storage, &theirs.scope, theirs.project.id)
-        .await
-        .unwrap();
+    let untouched = Lookup::get(&*storage, &theirs.scope, theirs.project.id).await.unwrap();
     assert_eq!(untouched, theirs.project);
 }
 
@@ -67,10 +50,7 @@ pub async fn lists_only_its_own_in_order(storage: Subject) {
     let page = storage.list(&ours.scope, &Query::<User>::all()).await.unwrap();
     assert_eq!(page.items, expected);
     assert_eq!(page.next, None);
-    let page = storage
-        .list(&ours.scope, &Query::<User>::all().newest_first())
-        .await
-        .unwrap();
+    let page = storage.list(&ours.scope, &Query::<User>::all().newest_first()).await.unwrap();
     assert_eq!(page.items, expected.into_iter().rev().collect::<Vec<_>>());
 }
 
@@ -113,54 +93,22 @@ pub async fn filters_by_every_kind_of_value(storage: Subject) {
     let second = storage.insert(&scene.scope, second).await.unwrap();
     let ids = |query: Query<Ticket>| {
         let (storage, scope) = (storage.clone(), scene.scope.clone());
-        async move {
-            (*storage)
-                .all(&scope, query)
-                .await
-                .unwrap()
-                .into_iter()
-                .map(|t| t.id)
-                .collect::<Vec<_>>()
-        }
+        async move { (*storage).all(&scope, query).await.unwrap().into_iter().map(|t| t.id).collect::<Vec<_>>() }
     };
     let all = Query::<Ticket>::all;
-    assert_eq!(
-        ids(all().filter(Ticket::COLUMN_KEY.eq("done"))).await,
-        [second.id]
-    );
-    assert_eq!(
-        ids(all().filter(Ticket::PRIORITY.eq(Priority::High))).await,
-        [second.id]
-    );
-    assert_eq!(
-        ids(all().filter(Ticket::BOARD_ID.eq(first.board_id))).await,
-        [first.id, second.id]
-    );
+    assert_eq!(ids(all().filter(Ticket::COLUMN_KEY.eq("done"))).await, [second.id]);
+    assert_eq!(ids(all().filter(Ticket::PRIORITY.eq(Priority::High))).await, [second.id]);
+    assert_eq!(ids(all().filter(Ticket::BOARD_ID.eq(first.board_id))).await, [first.id, second.id]);
     assert_eq!(ids(all().filter(Ticket::BRANCH.is_null())).await, [first.id]);
-    assert_eq!(
-        ids(all().filter(Ticket::BRANCH.eq(Some("b".to_owned())))).await,
-        [second.id]
-    );
-    assert_eq!(
-        ids(all().filter(Ticket::BRANCH.eq(None))).await,
-        [],
-        "null equals nothing"
-    );
+    assert_eq!(ids(all().filter(Ticket::BRANCH.eq(Some("b".to_owned())))).await, [second.id]);
+    assert_eq!(ids(all().filter(Ticket::BRANCH.eq(None))).await, [], "null equals nothing");
     let either = Ticket::COLUMN_KEY.any_of(["done".to_owned(), "backlog".to_owned()]);
     assert_eq!(ids(all().filter(either)).await, [first.id, second.id]);
     assert_eq!(ids(all().filter(Ticket::COLUMN_KEY.any_of([]))).await, []);
-    let both = all()
-        .filter(Ticket::COLUMN_KEY.eq("done"))
-        .filter(Ticket::BRANCH.is_null());
+    let both = all().filter(Ticket::COLUMN_KEY.eq("done")).filter(Ticket::BRANCH.is_null());
     assert_eq!(ids(both).await, []);
     let found = storage
-        .insert(
-            &scene.scope,
-            User {
-                github_user_id: Some(7),
-                ..user("Ada@Example.com")
-            },
-        )
+        .insert(&scene.scope, User { github_user_id: Some(7), ..user("Ada@Example.com") })
         .await
         .unwrap();
     for query in [
@@ -185,10 +133,7 @@ pub async fn updates_are_compare_and_set(storage: Subject) {
     assert!(updated.updated_at >= old.updated_at);
     let lost = storage.update(&scene.scope, &old).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::Conflict);
-    assert_eq!(
-        Lookup::get(&*storage, &scene.scope, old.id).await.unwrap(),
-        updated
-    );
+    assert_eq!(Lookup::get(&*storage, &scene.scope, old.id).await.unwrap(), updated);
 }
 
 /// `Store::delete`: succeeds on the newest version only.
@@ -196,44 +141,20 @@ pub async fn deletes_are_compare_and_set(storage: Subject) {
     let scene = Scene::new(&storage).await;
     let old = storage.insert(&scene.scope, user("a@example.com")).await.unwrap();
     let new = storage.update(&scene.scope, &old).await.unwrap();
-    assert_eq!(
-        Store::delete(&*storage, &scene.scope, &old)
-            .await
-            .unwrap_err()
-            .kind(),
-        ErrorKind::Conflict
-    );
+    assert_eq!(Store::delete(&*storage, &scene.scope, &old).await.unwrap_err().kind(), ErrorKind::Conflict);
     Store::delete(&*storage, &scene.scope, &new).await.unwrap();
-    assert_eq!(
-        Store::delete(&*storage, &scene.scope, &new)
-            .await
-            .unwrap_err()
-            .kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(Store::delete(&*storage, &scene.scope, &new).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 /// `Store`: a repeated unique value is `AlreadyExists`, by insert and by update; another tenant may have it.
 pub async fn unique_values_are_unique_in_the_tenant(storage: Subject) {
     let (ours, theirs) = (Scene::new(&storage).await, Scene::new(&storage).await);
-    storage
-        .insert(&ours.scope, user("ada@example.com"))
-        .await
-        .unwrap();
-    let again = storage
-        .insert(&ours.scope, user("ADA@example.com"))
-        .await
-        .unwrap_err();
+    storage.insert(&ours.scope, user("ada@example.com")).await.unwrap();
+    let again = storage.insert(&ours.scope, user("ADA@example.com")).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::AlreadyExists);
     assert!(again.to_string().contains("email"), "{again}");
-    storage
-        .insert(&theirs.scope, user("ada@example.com"))
-        .await
-        .unwrap();
-    let mut other = storage
-        .insert(&ours.scope, user("bob@example.com"))
-        .await
-        .unwrap();
+    storage.insert(&theirs.scope, user("ada@example.com")).await.unwrap();
+    let mut other = storage.insert(&ours.scope, user("bob@example.com")).await.unwrap();
     other.value.email = "ada@example.com".into();
     let taken = storage.update(&ours.scope, &other).await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
@@ -243,21 +164,14 @@ pub async fn unique_values_are_unique_in_the_tenant(storage: Subject) {
 pub async fn references_must_be_there_and_ours(storage: Subject) {
     let (ours, theirs) = (Scene::new(&storage).await, Scene::new(&storage).await);
     for project_id in [Id::new(i64::MAX), theirs.project.id] {
-        let board = Board {
-            project_id,
-            name: "B".into(),
-            workflow: Workflow::delivery(),
-        };
+        let board = Board { project_id, name: "B".into(), workflow: Workflow::delivery() };
         let error = storage.insert(&ours.scope, board).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("project_id"), "{error}");
     }
     let mut ticket = ours.ticket(&storage).await;
     ticket.value.repository_id = Some(theirs.repository(&storage).await.id);
-    assert_eq!(
-        storage.update(&ours.scope, &ticket).await.unwrap_err().kind(),
-        ErrorKind::Invalid
-    );
+    assert_eq!(storage.update(&ours.scope, &ticket).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 /// `Store::delete`: what belongs to it goes too, a mere mention becomes null, a holder keeps it.
@@ -269,20 +183,10 @@ pub async fn deleting_takes_what_belongs_to_it(storage: Subject) {
     ticket.value.assignee_user_id = Some(person.id);
     let ticket = storage.update(scope, &ticket).await.unwrap();
     let held = Store::delete(&*storage, scope, &person).await.unwrap_err();
-    assert_eq!(
-        held.kind(),
-        ErrorKind::Conflict,
-        "a person with a ticket was deleted"
-    );
+    assert_eq!(held.kind(), ErrorKind::Conflict, "a person with a ticket was deleted");
 
     let run = storage
-        .submit(
-            scope,
-            lime_core::runs::AgentRun {
-                ticket_id: Some(ticket.id),
-                ..scene.a_run()
-            },
-        )
+        .submit(scope, lime_core::runs::AgentRun { ticket_id: Some(ticket.id), ..scene.a_run() })
         .await
         .unwrap();
     Store::delete(&*storage, scope, &ticket).await.unwrap();
@@ -291,43 +195,22 @@ pub async fn deleting_takes_what_belongs_to_it(storage: Subject) {
 
     let project = Lookup::get(&*storage, scope, scene.project.id).await.unwrap();
     Store::delete(&*storage, scope, &project).await.unwrap();
-    assert_eq!(
-        Lookup::get(&*storage, scope, run.id).await.unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
-    assert_eq!(
-        storage.list(scope, &Query::<Board>::all()).await.unwrap().items,
-        []
-    );
-    assert_eq!(
-        storage.read(scope, run.id, 0, 10).await.unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(Lookup::get(&*storage, scope, run.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(storage.list(scope, &Query::<Board>::all()).await.unwrap().items, []);
+    assert_eq!(storage.read(scope, run.id, 0, 10).await.unwrap_err().kind(), ErrorKind::NotFound);
     Store::delete(&*storage, scope, &person).await.unwrap();
 }
 
 /// `Store`: a value that breaks a rule of its entity is `Invalid`, with the field's name, and is not kept.
 pub async fn broken_rules_are_refused(storage: Subject) {
     let scene = Scene::new(&storage).await;
-    let error = storage
-        .insert(&scene.scope, Project::new("Name", "not a key"))
-        .await
-        .unwrap_err();
+    let error = storage.insert(&scene.scope, Project::new("Name", "not a key")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("key"), "{error}");
     let mut project = scene.project.clone();
     project.value.name = "with a \0 in it".into();
-    assert_eq!(
-        storage.update(&scene.scope, &project).await.unwrap_err().kind(),
-        ErrorKind::Invalid
-    );
-    assert_eq!(
-        (*storage)
-            .all(&scene.scope, Query::<Project>::all())
-            .await
-            .unwrap(),
-        [scene.project]
-    );
+    assert_eq!(storage.update(&scene.scope, &project).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!((*storage).all(&scene.scope, Query::<Project>::all()).await.unwrap(), [scene.project]);
 }
 
 /// `Scope::fenced`: a write under a lease that does not hold is `StaleLease` and changes nothing.
@@ -350,28 +233,16 @@ pub async fn a_fenced_write_needs_its_lease(storage: Subject) {
     let kept = storage.update(&claim.scope(), &kept).await.unwrap();
     let other_tenant = Scene::new(&storage).await.scope.fenced(claim.lease);
     for scope in [scene.scope.clone().fenced(forged(&claim)), other_tenant] {
-        assert_eq!(
-            storage.insert(&scope, step("forged")).await.unwrap_err().kind(),
-            ErrorKind::StaleLease
-        );
+        assert_eq!(storage.insert(&scope, step("forged")).await.unwrap_err().kind(), ErrorKind::StaleLease);
     }
-    storage
-        .settle(&claim.lease, settlement(Outcome::Cancelled))
-        .await
-        .unwrap();
+    storage.settle(&claim.lease, settlement(Outcome::Cancelled)).await.unwrap();
     let insert = storage.insert(&claim.scope(), step("late")).await.unwrap_err();
     let update = storage.update(&claim.scope(), &kept).await.unwrap_err();
     let delete = Store::delete(&*storage, &claim.scope(), &kept).await.unwrap_err();
     for error in [insert, update, delete] {
         assert_eq!(error.kind(), ErrorKind::StaleLease);
     }
-    assert_eq!(
-        (*storage)
-            .all(&scene.scope, Query::<RunStep>::all())
-            .await
-            .unwrap(),
-        [kept]
-    );
+    assert_eq!((*storage).all(&scene.scope, Query::<RunStep>::all()).await.unwrap(), [kept]);
 }
 
 /// `Store::update`: of many at once on the same version just one succeeds, and the others see a `Conflict`.
@@ -388,35 +259,19 @@ pub async fn one_of_many_concurrent_updates_wins(storage: Subject) {
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         assert_eq!(error.kind(), ErrorKind::Conflict);
     }
-    assert_eq!(
-        Lookup::get(&*storage, &scene.scope, scene.project.id)
-            .await
-            .unwrap(),
-        *winners[0]
-    );
+    assert_eq!(Lookup::get(&*storage, &scene.scope, scene.project.id).await.unwrap(), *winners[0]);
 }
 
 /// `Tenants`: slugs are unique among all tenants, and find them.
 pub async fn tenants_have_unique_slugs(storage: Subject) {
     let slug = Slug::parse(format!("unique-{}", std::process::id())).unwrap();
     assert_eq!(storage.tenant_by_slug(&slug).await.unwrap(), None);
-    let tenant = Tenant {
-        name: "One".into(),
-        slug: slug.clone(),
-    };
+    let tenant = Tenant { name: "One".into(), slug: slug.clone() };
     let created = storage.create_tenant(tenant.clone()).await.unwrap();
     assert_eq!(created.value, tenant);
     assert_eq!(storage.tenant_by_slug(&slug).await.unwrap(), Some(created));
-    assert_eq!(
-        storage.create_tenant(tenant).await.unwrap_err().kind(),
-        ErrorKind::AlreadyExists
-    );
-    let nameless = Tenant {
-        name: " ".into(),
-        slug: Slug::parse(format!("other-{}", std::process::id())).unwrap(),
-    };
-    assert_eq!(
-        storage.create_tenant(nameless).await.unwrap_err().kind(),
-        ErrorKind::Invalid
-    );
+    assert_eq!(storage.create_tenant(tenant).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let nameless =
+        Tenant { name: " ".into(), slug: Slug::parse(format!("other-{}", std::process::id())).unwrap() };
+    assert_eq!(storage.create_tenant(nameless).await.unwrap_err().kind(), ErrorKind::Invalid);
 }

@@ -83,11 +83,7 @@ impl ResolvedInstructions {
             .filter(|layer| layer.mode.is_none_or(|wanted| wanted == mode))
             .collect();
         applying.sort_by_key(|layer| (layer.scope, layer.provider.is_some(), -i64::from(layer.priority)));
-        let text = applying
-            .iter()
-            .map(|layer| layer.content_md.trim())
-            .collect::<Vec<_>>()
-            .join("\n\n");
+        let text = applying.iter().map(|layer| layer.content_md.trim()).collect::<Vec<_>>().join("\n\n");
         let layers = applying
             .into_iter()
             .map(|layer| LayerRecord {
@@ -97,19 +93,12 @@ impl ResolvedInstructions {
                 sha256: hex(&layer.content_md),
             })
             .collect();
-        Self {
-            layers,
-            sha256: hex(&text),
-            text,
-        }
+        Self { layers, sha256: hex(&text), text }
     }
 }
 
 fn hex(text: &str) -> String {
-    Sha256::digest(text)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -133,10 +122,7 @@ mod tests {
 
     #[test]
     fn the_order_of_the_lead_document() {
-        let own = InstructionLayer {
-            provider: Some(CLAUDE),
-            ..layer(LayerScope::Default, 100, "own")
-        };
+        let own = InstructionLayer { provider: Some(CLAUDE), ..layer(LayerScope::Default, 100, "own") };
         let other = InstructionLayer {
             provider: Some(ProviderId::from_static("codex")),
             ..layer(LayerScope::Default, 100, "other")
@@ -152,10 +138,7 @@ mod tests {
             layer(LayerScope::Default, 100, "any"),
         ];
         let resolved = ResolvedInstructions::resolve(&layers, &CLAUDE, AgentMode::Implement);
-        assert_eq!(
-            resolved.text.replace("\n\n", " "),
-            "any own tenant weak strong repository ticket"
-        );
+        assert_eq!(resolved.text.replace("\n\n", " "), "any own tenant weak strong repository ticket");
     }
 
     proptest! {

@@ -65,9 +65,9 @@ impl PriceTable {
             .iter()
             .filter(|(name, _)| match model.strip_prefix(name.as_str()) {
                 Some("") => true,
-                Some(rest) => rest
-                    .strip_prefix('-')
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())),
+                Some(rest) => {
+                    rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+                }
                 None => false,
             })
             .max_by_key(|(name, _)| name.len())

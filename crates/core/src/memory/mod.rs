@@ -71,11 +71,7 @@ impl AsRef<LiveHub> for MemoryStorage {
 impl MemoryStorage {
     /// An empty one whose leases and recorded times follow this clock.
     pub fn with_clock(clock: impl Clock + 'static) -> Self {
-        Self(Arc::new(Shared {
-            state: Mutex::default(),
-            hub: LiveHub::default(),
-            clock: Box::new(clock),
-        }))
+        Self(Arc::new(Shared { state: Mutex::default(), hub: LiveHub::default(), clock: Box::new(clock) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,9 +117,7 @@ impl State {
         this: Option<Id<E>>,
         value: &E,
     ) -> Result<()> {
-        value
-            .validate()
-            .map_err(|invalid| invalid.refused(operation, E::NAME))?;
+        value.validate().map_err(|invalid| invalid.refused(operation, E::NAME))?;
         for reference in E::REFERENCES {
             if let crate::Value::Int(id) = (reference.column.value)(value) {
                 let target = self.tables.get(reference.target);
@@ -162,9 +156,8 @@ impl State {
         }
         for &(name, id) in &doomed {
             for (other, table) in &self.tables {
-                if let Some(row) = table
-                    .restricting(tenant, name, id)
-                    .find(|&row| !doomed.contains(&(other, row)))
+                if let Some(row) =
+                    table.restricting(tenant, name, id).find(|&row| !doomed.contains(&(other, row)))
                 {
                     let message = format!("the {name} {id} is still used by the {other} {row}");
                     return Err(Error::new(ErrorKind::Conflict, operation, message));
@@ -193,12 +186,7 @@ impl State {
         let start = log.len();
         for event in events {
             let seq = Seq::try_from(log.len() + 1).expect("a log in memory is far shorter than 2^63");
-            log.push(RunEvent {
-                run_id: run,
-                seq,
-                ts: now,
-                event: event.bounded(),
-            });
+            log.push(RunEvent { run_id: run, seq, ts: now, event: event.bounded() });
         }
         let recorded = log[start..].to_vec();
         if let (Some(last), Some(row)) = (recorded.last(), self.table::<AgentRun>().rows.get_mut(&run)) {
@@ -232,33 +220,20 @@ impl Tenants for MemoryStorage {
             return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, message));
         }
         let id = i64::try_from(state.tenants.len() + 1).expect("tenants in memory are far fewer than 2^63");
-        let stored = Stored {
-            id: Id::new(id),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-            value: tenant,
-        };
+        let stored = Stored { id: Id::new(id), version: 1, created_at: now, updated_at: now, value: tenant };
         state.tenants.push(stored.clone());
         Ok(stored)
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
-        Ok(self
-            .lock()
-            .tenants
-            .iter()
-            .find(|tenant| tenant.slug == *slug)
-            .cloned())
+        Ok(self.lock().tenants.iter().find(|tenant| tenant.slug == *slug).cloned())
     }
 }
 
 #[async_trait]
 impl<E: Entity> Lookup<E> for MemoryStorage {
     async fn get(&self, scope: &Scope, id: Id<E>) -> Result<Stored<E>> {
-        self.lock()
-            .row(scope, "store.get", id)
-            .map(|row| row.stored.clone())
+        self.lock().row(scope, "store.get", id).map(|row| row.stored.clone())
     }
 
     async fn list(&self, scope: &Scope, query: &Query<E>) -> Result<Page<E>> {
@@ -307,11 +282,7 @@ fn check_version<E: Entity>(operation: &'static str, stored: &Stored<E>, newest:
     if stored.version == newest {
         return Ok(());
     }
-    let message = format!(
-        "the {} {} has been changed meanwhile; read it again",
-        E::NAME,
-        stored.id
-    );
+    let message = format!("the {} {} has been changed meanwhile; read it again", E::NAME, stored.id);
     Err(Error::new(ErrorKind::Conflict, operation, message)
         .with("version", stored.version)
         .with("newest", newest))
@@ -340,12 +311,7 @@ impl EventLog for MemoryStorage {
         let mut state = self.lock();
         state.row(scope, "events.read", run)?;
         let log = state.events.get(&run).map_or(&[][..], Vec::as_slice);
-        Ok(log
-            .iter()
-            .filter(|event| event.seq > after)
-            .take(limit)
-            .cloned()
-            .collect())
+        Ok(log.iter().filter(|event| event.seq > after).take(limit).cloned().collect())
     }
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
@@ -374,22 +340,13 @@ fn follow(
                 };
                 if let Some(last) = page.last() {
                     after = last.seq;
-                    let next = if last.event.is_final() {
-                        None
-                    } else {
-                        Some((follower, after))
-                    };
-                    return Some((
-                        page.into_iter().map(|event| Ok(Live::Recorded(event))).collect(),
-                        next,
-                    ));
+                    let next = if last.event.is_final() { None } else { Some((follower, after)) };
+                    return Some((page.into_iter().map(|event| Ok(Live::Recorded(event))).collect(), next));
                 }
                 let ephemeral = follower.changed().await;
                 if !ephemeral.is_empty() {
-                    let items = ephemeral
-                        .into_iter()
-                        .map(|event| Ok(Live::Ephemeral(event)))
-                        .collect::<Vec<_>>();
+                    let items =
+                        ephemeral.into_iter().map(|event| Ok(Live::Ephemeral(event))).collect::<Vec<_>>();
                     return Some((items, Some((follower, after))));
                 }
             }

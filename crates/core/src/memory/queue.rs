@@ -11,10 +11,7 @@ use crate::runs::{
 use crate::{Id, Result, Scope, Stored};
 
 fn status(status: RunStatus, detail: Option<&str>) -> AgentEvent {
-    AgentEvent::Status {
-        status,
-        detail: detail.map(Into::into),
-    }
+    AgentEvent::Status { status, detail: detail.map(Into::into) }
 }
 
 fn after(now: DateTime<Utc>, lease: Duration) -> DateTime<Utc> {
@@ -44,9 +41,7 @@ impl State {
 
     fn run(&mut self, id: Id<AgentRun>) -> &mut Stored<AgentRun> {
         let row = self.table::<AgentRun>().rows.get_mut(&id);
-        &mut row
-            .expect("the caller has just found the run, under the same lock")
-            .stored
+        &mut row.expect("the caller has just found the run, under the same lock").stored
     }
 
     fn end_attempt(&mut self, id: Id<AgentRun>, end: AttemptEnd, error: Option<String>, now: DateTime<Utc>) {
@@ -54,9 +49,7 @@ impl State {
         run.value.lease_expires_at = None;
         run.version += 1;
         run.updated_at = now;
-        let attempt = run
-            .attempt_id
-            .and_then(|attempt| self.table::<RunAttempt>().rows.get_mut(&attempt));
+        let attempt = run.attempt_id.and_then(|attempt| self.table::<RunAttempt>().rows.get_mut(&attempt));
         if let Some(attempt) = attempt {
             attempt.stored.value.outcome = Some(end);
             attempt.stored.value.error = error;
@@ -68,10 +61,8 @@ impl State {
 
     fn signal(&mut self, id: Id<AgentRun>, signal: RunSignal, now: DateTime<Utc>) {
         let run = self.run(id);
-        run.value.status = run
-            .status
-            .after(signal)
-            .expect("the caller has checked the state, under the same lock");
+        run.value.status =
+            run.status.after(signal).expect("the caller has checked the state, under the same lock");
         run.version += 1;
         run.updated_at = now;
     }
@@ -127,11 +118,7 @@ impl State {
                 self.close(id, settlement, now);
             } else {
                 self.signal(id, RunSignal::HandBack, now);
-                self.record(
-                    id,
-                    vec![status(RunStatus::Queued, Some("the worker was lost"))],
-                    now,
-                );
+                self.record(id, vec![status(RunStatus::Queued, Some("the worker was lost"))], now);
             }
             self.end_attempt(id, AttemptEnd::Lost, Some("the lease ran out".into()), now);
         }
@@ -164,17 +151,8 @@ impl State {
         run.value.lease_expires_at = Some(ends);
         run.value.started_at.get_or_insert(now);
         self.record(id, vec![status(RunStatus::Running, None)], now);
-        let lease = Lease {
-            tenant,
-            run: id,
-            attempt: attempt.id,
-        };
-        Claim {
-            lease,
-            run: self.run(id).clone(),
-            attempt_number: number,
-            expires_at: ends,
-        }
+        let lease = Lease { tenant, run: id, attempt: attempt.id };
+        Claim { lease, run: self.run(id).clone(), attempt_number: number, expires_at: ends }
     }
 }
 
@@ -205,10 +183,8 @@ impl Queue for MemoryStorage {
             .take(max)
             .collect();
         touched.extend(&waiting);
-        let claims = waiting
-            .into_iter()
-            .map(|id| state.start_attempt(id, worker, after(now, lease), now))
-            .collect();
+        let claims =
+            waiting.into_iter().map(|id| state.start_attempt(id, worker, after(now, lease), now)).collect();
         drop(state);
         touched.into_iter().for_each(|run| self.0.hub.recorded(run));
         Ok(claims)
@@ -230,12 +206,7 @@ impl Queue for MemoryStorage {
         let now = self.now();
         let mut state = self.lock();
         let run = state.leased(lease, "queue.progress", now)?;
-        let Progress {
-            provider_session_id,
-            instructions,
-            branch,
-            model,
-        } = progress;
+        let Progress { provider_session_id, instructions, branch, model } = progress;
         run.value.provider_session_id = provider_session_id.or(run.value.provider_session_id.take());
         run.value.instructions = instructions.or(run.value.instructions.take());
         run.value.branch = branch.or(run.value.branch.take());
@@ -261,15 +232,8 @@ impl Queue for MemoryStorage {
     async fn release(&self, lease: &Lease) -> Result<()> {
         let now = self.now();
         let mut state = self.lock();
-        let cancelled = state
-            .leased(lease, "queue.release", now)?
-            .cancel_requested_at
-            .is_some();
-        let signal = if cancelled {
-            RunSignal::Cancel
-        } else {
-            RunSignal::HandBack
-        };
+        let cancelled = state.leased(lease, "queue.release", now)?.cancel_requested_at.is_some();
+        let signal = if cancelled { RunSignal::Cancel } else { RunSignal::HandBack };
         state.cancel_or_requeue(lease.run, signal, now);
         state.end_attempt(lease.run, AttemptEnd::Released, None, now);
         drop(state);

@@ -20,54 +20,29 @@ pub(super) struct Row<E> {
 
 impl<E> Default for Table<E> {
     fn default() -> Self {
-        Self {
-            rows: BTreeMap::new(),
-            last_id: 0,
-        }
+        Self { rows: BTreeMap::new(), last_id: 0 }
     }
 }
 
 impl<E: Entity> Table<E> {
     pub(super) fn push(&mut self, tenant: Id<Tenant>, now: DateTime<Utc>, value: E) -> Stored<E> {
         self.last_id += 1;
-        let stored = Stored {
-            id: Id::new(self.last_id),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-            value,
-        };
-        self.rows.insert(
-            stored.id,
-            Row {
-                tenant,
-                stored: stored.clone(),
-            },
-        );
+        let stored =
+            Stored { id: Id::new(self.last_id), version: 1, created_at: now, updated_at: now, value };
+        self.rows.insert(stored.id, Row { tenant, stored: stored.clone() });
         stored
     }
 
     pub(super) fn page(&self, tenant: Id<Tenant>, query: &Query<E>) -> Page<E> {
         let matching = |row: &&Row<E>| {
             row.tenant == tenant
-                && query
-                    .conditions()
-                    .iter()
-                    .all(|condition| condition.holds(&row.stored.value))
+                && query.conditions().iter().all(|condition| condition.holds(&row.stored.value))
         };
         let take = query.page_size() + 1;
         let newest_first = query.is_newest_first();
-        let beyond = |id: &Id<E>| {
-            query
-                .cursor()
-                .is_none_or(|at| if newest_first { *id < at } else { *id > at })
-        };
-        let rows = self
-            .rows
-            .iter()
-            .filter(|(id, _)| beyond(id))
-            .map(|(_, row)| row)
-            .filter(matching);
+        let beyond =
+            |id: &Id<E>| query.cursor().is_none_or(|at| if newest_first { *id < at } else { *id > at });
+        let rows = self.rows.iter().filter(|(id, _)| beyond(id)).map(|(_, row)| row).filter(matching);
         let found = |row: &Row<E>| row.stored.clone();
         let items = if newest_first {
             rows.rev().take(take).map(found).collect()
@@ -79,27 +54,14 @@ impl<E: Entity> Table<E> {
 
     /// The names of the columns whose values another row of the tenant has too.
     pub(super) fn clash(&self, tenant: Id<Tenant>, this: Option<Id<E>>, value: &E) -> Option<String> {
-        let others = || {
-            self.rows
-                .values()
-                .filter(|row| row.tenant == tenant && Some(row.stored.id) != this)
-        };
+        let others = || self.rows.values().filter(|row| row.tenant == tenant && Some(row.stored.id) != this);
         E::UNIQUE.iter().find_map(|group| {
             let wanted: Vec<Value> = group.iter().map(|column| (column.value)(value)).collect();
             let same = |row: &Row<E>| {
-                group
-                    .iter()
-                    .zip(&wanted)
-                    .all(|(column, value)| (column.value)(&row.stored.value) == *value)
+                group.iter().zip(&wanted).all(|(column, value)| (column.value)(&row.stored.value) == *value)
             };
             let clashes = !wanted.contains(&Value::Null) && others().any(same);
-            clashes.then(|| {
-                group
-                    .iter()
-                    .map(|column| column.name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            })
+            clashes.then(|| group.iter().map(|column| column.name).collect::<Vec<_>>().join(", "))
         })
     }
 
@@ -156,9 +118,7 @@ impl<E: Entity> AnyTable for Table<E> {
     }
 
     fn holds(&self, tenant: Id<Tenant>, id: i64) -> bool {
-        self.rows
-            .get(&Id::new(id))
-            .is_some_and(|row| row.tenant == tenant)
+        self.rows.get(&Id::new(id)).is_some_and(|row| row.tenant == tenant)
     }
 
     fn cascading(
@@ -167,9 +127,7 @@ impl<E: Entity> AnyTable for Table<E> {
         target: &'static str,
         id: i64,
     ) -> Box<dyn Iterator<Item = i64> + '_> {
-        self.referring(tenant, target, id, |on_delete| {
-            matches!(on_delete, OnDelete::Cascade)
-        })
+        self.referring(tenant, target, id, |on_delete| matches!(on_delete, OnDelete::Cascade))
     }
 
     fn restricting(
@@ -178,16 +136,11 @@ impl<E: Entity> AnyTable for Table<E> {
         target: &'static str,
         id: i64,
     ) -> Box<dyn Iterator<Item = i64> + '_> {
-        self.referring(tenant, target, id, |on_delete| {
-            matches!(on_delete, OnDelete::Restrict)
-        })
+        self.referring(tenant, target, id, |on_delete| matches!(on_delete, OnDelete::Restrict))
     }
 
     fn clear(&mut self, tenant: Id<Tenant>, target: &'static str, id: i64) {
-        for reference in E::REFERENCES
-            .iter()
-            .filter(|reference| reference.target == target)
-        {
+        for reference in E::REFERENCES.iter().filter(|reference| reference.target == target) {
             if let OnDelete::SetNull(clear) = reference.on_delete {
                 for row in self.rows.values_mut().filter(|row| row.tenant == tenant) {
                     if (reference.column.value)(&row.stored.value) == Value::Int(id) {

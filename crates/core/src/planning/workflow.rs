@@ -110,9 +110,7 @@ impl Workflow {
     /// 003 §8: backlog, ready, in_progress, in_review, done; one step forward or back.
     pub fn work_order() -> Self {
         let columns = ["backlog", "ready", "in_progress", "in_review", "done"];
-        let moves = columns
-            .windows(2)
-            .flat_map(|pair| [(pair[0], pair[1]), (pair[1], pair[0])]);
+        let moves = columns.windows(2).flat_map(|pair| [(pair[0], pair[1]), (pair[1], pair[0])]);
         Self::preset(&columns, moves, [])
     }
 
@@ -127,13 +125,7 @@ impl Workflow {
         }
         Self {
             columns: columns.iter().map(|&column| column.into()).collect(),
-            moves: moves
-                .into_iter()
-                .map(|(from, to)| Move {
-                    from: from.into(),
-                    to: to.into(),
-                })
-                .collect(),
+            moves: moves.into_iter().map(|(from, to)| Move { from: from.into(), to: to.into() }).collect(),
             gates: gated,
         }
     }
@@ -153,17 +145,10 @@ impl Workflow {
                 return Err(Invalid::new("columns", format!("`{key}` stands twice")));
             }
         }
-        let named = self
-            .moves
-            .iter()
-            .flat_map(|m| [&m.from, &m.to])
-            .chain(self.gates.keys());
+        let named = self.moves.iter().flat_map(|m| [&m.from, &m.to]).chain(self.gates.keys());
         for key in named {
             if !self.columns.contains(key) {
-                return Err(Invalid::new(
-                    "workflow",
-                    format!("names `{key}`, which is not a column"),
-                ));
+                return Err(Invalid::new("workflow", format!("names `{key}`, which is not a column")));
             }
         }
         Ok(())
@@ -180,10 +165,7 @@ impl Workflow {
             return Ok(());
         }
         if !self.moves.iter().any(|m| m.from == from && m.to == to) {
-            return Err(MoveRefused::NoSuchMove {
-                from: from.into(),
-                to: to.into(),
-            });
+            return Err(MoveRefused::NoSuchMove { from: from.into(), to: to.into() });
         }
         for gate in self.gates.get(to).into_iter().flatten() {
             match gate {
@@ -202,10 +184,7 @@ impl Workflow {
 mod tests {
     use super::*;
 
-    const APPROVED: MoveFacts = MoveFacts {
-        approved: true,
-        has_diff: true,
-    };
+    const APPROVED: MoveFacts = MoveFacts { approved: true, has_diff: true };
 
     #[test]
     fn presets_are_valid() {
@@ -223,14 +202,7 @@ mod tests {
             Err(MoveRefused::DiffMissing("waiting_approval".into()))
         );
         assert_eq!(
-            workflow.check(
-                "waiting_approval",
-                "verified",
-                MoveFacts {
-                    has_diff: true,
-                    ..none
-                }
-            ),
+            workflow.check("waiting_approval", "verified", MoveFacts { has_diff: true, ..none }),
             Err(MoveRefused::ApprovalMissing("verified".into()))
         );
         assert_eq!(workflow.check("waiting_approval", "verified", APPROVED), Ok(()));
@@ -244,10 +216,7 @@ mod tests {
     #[test]
     fn a_workflow_that_names_no_column_is_refused() {
         let mut workflow = Workflow::work_order();
-        workflow.moves.push(Move {
-            from: "done".into(),
-            to: "nowhere".into(),
-        });
+        workflow.moves.push(Move { from: "done".into(), to: "nowhere".into() });
         assert!(workflow.validate().is_err());
     }
 }

@@ -147,10 +147,7 @@ impl AgentEvent {
 
     /// A message of the factory itself.
     pub fn system(text: impl Into<String>) -> Self {
-        Self::Message {
-            role: MessageRole::System,
-            text: text.into(),
-        }
+        Self::Message { role: MessageRole::System, text: text.into() }
     }
 
     /// The word in the database's `type` column, which is the `type` on the wire.
@@ -203,13 +200,7 @@ impl AgentEvent {
                 bound(text);
             }
             Self::Status { detail, .. } => bound_some(detail),
-            Self::Tool {
-                call_id,
-                name,
-                input,
-                output,
-                ..
-            } => {
+            Self::Tool { call_id, name, input, output, .. } => {
                 bound(call_id);
                 bound(name);
                 bound_some(output);
@@ -217,10 +208,7 @@ impl AgentEvent {
                     bound_json(input);
                 }
             }
-            Self::Diff {
-                unified_diff,
-                summary,
-            } => {
+            Self::Diff { unified_diff, summary } => {
                 bound(unified_diff);
                 bound_some(summary);
             }
@@ -309,10 +297,7 @@ impl RunEvent {
     /// The event without what must stay on the server side.
     #[must_use]
     pub fn for_client(self) -> Self {
-        Self {
-            event: self.event.for_client(),
-            ..self
-        }
+        Self { event: self.event.for_client(), ..self }
     }
 }
 
@@ -323,23 +308,11 @@ mod tests {
 
     #[test]
     fn the_wire_is_the_lead_documents() {
-        let event = AgentEvent::Diff {
-            unified_diff: "x".into(),
-            summary: None,
-        };
-        assert_eq!(
-            serde_json::to_value(&event).unwrap(),
-            json!({ "type": "diff", "unifiedDiff": "x" })
-        );
+        let event = AgentEvent::Diff { unified_diff: "x".into(), summary: None };
+        assert_eq!(serde_json::to_value(&event).unwrap(), json!({ "type": "diff", "unifiedDiff": "x" }));
         let event: AgentEvent =
             serde_json::from_value(json!({ "type": "message", "role": "assistant", "text": "hi" })).unwrap();
-        assert_eq!(
-            event,
-            AgentEvent::Message {
-                role: MessageRole::Assistant,
-                text: "hi".into()
-            }
-        );
+        assert_eq!(event, AgentEvent::Message { role: MessageRole::Assistant, text: "hi".into() });
     }
 
     #[test]
@@ -347,12 +320,7 @@ mod tests {
         let raw = json!({ "type": "hologram", "depth": 3 });
         let event: AgentEvent = serde_json::from_value(raw.clone()).unwrap();
         assert_eq!(event, AgentEvent::Unknown(raw.clone()));
-        let recorded = RunEvent {
-            run_id: Id::new(5),
-            seq: 2,
-            ts: DateTime::UNIX_EPOCH,
-            event,
-        };
+        let recorded = RunEvent { run_id: Id::new(5), seq: 2, ts: DateTime::UNIX_EPOCH, event };
         let wire = serde_json::to_value(&recorded).unwrap();
         assert_eq!(wire["runId"], "5");
         assert_eq!(wire["depth"], 3);
@@ -360,11 +328,7 @@ mod tests {
 
     #[test]
     fn recorded_events_survive_the_wire() {
-        let usage = Usage {
-            turns: 2,
-            cost: Some(crate::Micros(12)),
-            ..Usage::default()
-        };
+        let usage = Usage { turns: 2, cost: Some(crate::Micros(12)), ..Usage::default() };
         let recorded = RunEvent {
             run_id: Id::new(5),
             seq: 2,
@@ -377,10 +341,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_and_marked() {
-        let AgentEvent::Log { text } = (AgentEvent::Log {
-            text: "é\0".repeat(200_000),
-        })
-        .bounded() else {
+        let AgentEvent::Log { text } = (AgentEvent::Log { text: "é\0".repeat(200_000) }).bounded() else {
             panic!("another event came back");
         };
         assert!(text.len() <= AgentEvent::MAX_TEXT_BYTES);
@@ -390,15 +351,7 @@ mod tests {
 
     #[test]
     fn stacks_stay_on_the_server_side() {
-        let event = AgentEvent::Error {
-            message: "no".into(),
-            kind: None,
-            stack: Some("at x".into()),
-        };
-        assert!(
-            !serde_json::to_string(&event.for_client())
-                .unwrap()
-                .contains("at x")
-        );
+        let event = AgentEvent::Error { message: "no".into(), kind: None, stack: Some("at x".into()) };
+        assert!(!serde_json::to_string(&event.for_client()).unwrap().contains("at x"));
     }
 }

@@ -92,11 +92,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without a known time to try again.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            retry_at: None,
-        }
+        Self { kind, message: message.into(), retry_at: None }
     }
 }
 
@@ -111,11 +107,7 @@ impl Failure {
 
     /// The error event of this failure; what is behind it stays on the server side.
     pub fn into_event(self, stack: Option<String>) -> AgentEvent {
-        AgentEvent::Error {
-            message: self.message,
-            kind: Some(self.kind),
-            stack,
-        }
+        AgentEvent::Error { message: self.message, kind: Some(self.kind), stack }
     }
 }
 

@@ -23,10 +23,7 @@ impl ProviderId {
     ///
     /// - Panics if the name breaks the rule; use it in a `const`, so that it does so while compiling.
     pub const fn from_static(name: &'static str) -> Self {
-        assert!(
-            Self::is_well_formed(name.as_bytes()),
-            "a provider's name is 1 to 40 of a-z, 0-9, - and _"
-        );
+        assert!(Self::is_well_formed(name.as_bytes()), "a provider's name is 1 to 40 of a-z, 0-9, - and _");
         Self(Cow::Borrowed(name))
     }
 
@@ -34,10 +31,7 @@ impl ProviderId {
     pub fn parse(name: impl Into<String>) -> Result<Self, Invalid> {
         let name = name.into();
         if !Self::is_well_formed(name.as_bytes()) {
-            return Err(Invalid::new(
-                "provider",
-                "must be 1 to 40 of a-z, 0-9, `-` and `_`, a letter first",
-            ));
+            return Err(Invalid::new("provider", "must be 1 to 40 of a-z, 0-9, `-` and `_`, a letter first"));
         }
         Ok(Self(Cow::Owned(name)))
     }
@@ -175,10 +169,7 @@ impl Constraints {
     pub fn validate(&self) -> Result<(), Invalid> {
         for (field, zero) in [
             ("constraints.timeBudgetSec", self.time_budget_sec == Some(0)),
-            (
-                "constraints.maxCostCents",
-                self.max_cost_cents.is_some_and(|cents| cents <= 0),
-            ),
+            ("constraints.maxCostCents", self.max_cost_cents.is_some_and(|cents| cents <= 0)),
             ("constraints.maxTurns", self.max_turns == Some(0)),
         ] {
             if zero {

@@ -71,10 +71,7 @@ impl RunSignal {
 
     /// The states in which a run can take this signal: what a store's `WHERE` must name.
     pub fn sources(self) -> impl Iterator<Item = RunStatus> {
-        RunStatus::ALL
-            .iter()
-            .copied()
-            .filter(move |status| status.after(self).is_ok())
+        RunStatus::ALL.iter().copied().filter(move |status| status.after(self).is_ok())
     }
 }
 
@@ -157,13 +154,7 @@ mod tests {
 
     #[test]
     fn a_run_succeeds_only_while_it_runs() {
-        assert_eq!(
-            RunSignal::Succeed.sources().collect::<Vec<_>>(),
-            [RunStatus::Running]
-        );
-        assert_eq!(
-            RunSignal::Claim.sources().collect::<Vec<_>>(),
-            [RunStatus::Queued]
-        );
+        assert_eq!(RunSignal::Succeed.sources().collect::<Vec<_>>(), [RunStatus::Running]);
+        assert_eq!(RunSignal::Claim.sources().collect::<Vec<_>>(), [RunStatus::Queued]);
     }
 }

@@ -25,10 +25,7 @@ impl Attempt {
                 "This worker has no provider `{}`. Add it to the worker, or submit to another.",
                 run.provider
             );
-            return Ok(Ending::of(Outcome::Failed(Failure::new(
-                FailureKind::InvalidRequest,
-                message,
-            ))));
+            return Ok(Ending::of(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, message))));
         };
         let spec = self.session_spec(checkout).await?;
         let started = tokio::select! {
@@ -39,10 +36,7 @@ impl Attempt {
             Ok(session) => session,
             Err(error) => {
                 let failure = Failure::new(super::failure_kind(&error), error.message());
-                return Ok(Ending {
-                    stack: Some(error.report()),
-                    ..Ending::of(Outcome::Failed(failure))
-                });
+                return Ok(Ending { stack: Some(error.report()), ..Ending::of(Outcome::Failed(failure)) });
             }
         };
         let followed = self.follow(recorder, &mut *session).await;
@@ -61,18 +55,13 @@ impl Attempt {
             "the agent has ended"
         );
         let outcome = limit.map_or(report.outcome, Outcome::Limited);
-        Ok(Ending {
-            stack: report.diagnostics,
-            ..Ending::of(outcome)
-        })
+        Ok(Ending { stack: report.diagnostics, ..Ending::of(outcome) })
     }
 
     /// Records what the agent does until it ends or has to stop; gives the limit that stopped it.
     async fn follow(&self, recorder: &mut Recorder, session: &mut dyn AgentSession) -> Result<Option<Limit>> {
         let constraints = &self.claim.run.constraints;
-        let budget = constraints
-            .time_budget_sec
-            .map_or(FAR, |seconds| Duration::from_secs(seconds.into()));
+        let budget = constraints.time_budget_sec.map_or(FAR, |seconds| Duration::from_secs(seconds.into()));
         let time_is_up = Instant::now() + budget;
         let money = constraints.max_cost_cents.map(Micros::from_cents);
         let mut flush_at = Instant::now();
@@ -162,10 +151,7 @@ impl Attempt {
             workdir: checkout.workspace.path.clone(),
             instructions: text,
             model,
-            resume: run
-                .provider_session_id
-                .clone()
-                .filter(|_| self.claim.attempt_number == 1),
+            resume: run.provider_session_id.clone().filter(|_| self.claim.attempt_number == 1),
             env: Vec::new(),
         })
     }

@@ -28,11 +28,7 @@ impl Checkout {
 impl Attempt {
     pub(super) fn workspaces(&self) -> Result<&dyn Workspaces> {
         self.parts.workspaces.as_deref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "workspace.prepare",
-                "this factory was not given workspaces",
-            )
+            Error::new(ErrorKind::Unsupported, "workspace.prepare", "this factory was not given workspaces")
         })
     }
 
@@ -47,25 +43,16 @@ impl Attempt {
         };
         let storage = &*self.parts.storage;
         let repository: Stored<Repository> = Lookup::get(storage, &scope, repository).await?;
-        let access = self
-            .parts
-            .repos(repository.provider, "workspace.prepare")?
-            .access(&scope, &repository)
-            .await?;
+        let access =
+            self.parts.repos(repository.provider, "workspace.prepare")?.access(&scope, &repository).await?;
         let spec = WorkspaceSpec {
             tenant: self.claim.lease.tenant,
             run: run.id,
             attempt: self.claim.lease.attempt,
             repository: repository.id,
             access,
-            base: run
-                .base_ref
-                .clone()
-                .unwrap_or_else(|| repository.default_branch.clone()),
-            branch: run
-                .branch
-                .clone()
-                .unwrap_or_else(|| format!("lime/run-{}", run.id)),
+            base: run.base_ref.clone().unwrap_or_else(|| repository.default_branch.clone()),
+            branch: run.branch.clone().unwrap_or_else(|| format!("lime/run-{}", run.id)),
         };
         let workspace = self.workspaces()?.prepare(&spec).await?;
         let row = Worktree {
@@ -85,11 +72,7 @@ impl Attempt {
             removed_at: None,
         };
         match storage.insert(&scope, row).await {
-            Ok(row) => Ok(Checkout {
-                repository,
-                workspace,
-                row,
-            }),
+            Ok(row) => Ok(Checkout { repository, workspace, row }),
             Err(error) => {
                 self.remove(&workspace).await;
                 Err(error)
@@ -113,10 +96,7 @@ impl Attempt {
 
     /// Removes the checkout from the disk, unless it is to be kept, and says so in its row as far as it may.
     pub(super) async fn clean_up(&self, checkout: Option<Checkout>, remove: bool) {
-        let Some(Checkout {
-            workspace, mut row, ..
-        }) = checkout
-        else {
+        let Some(Checkout { workspace, mut row, .. }) = checkout else {
             return;
         };
         if !remove {

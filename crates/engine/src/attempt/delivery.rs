@@ -43,11 +43,7 @@ impl Attempt {
                     some(&outside),
                     allowed.join(", ")
                 );
-                return Err(Error::new(
-                    ErrorKind::PermissionDenied,
-                    "workspace.deliver",
-                    message,
-                ));
+                return Err(Error::new(ErrorKind::PermissionDenied, "workspace.deliver", message));
             }
         }
         let message = self.commit_message(ending);
@@ -56,9 +52,7 @@ impl Attempt {
             ending.summary.get_or_insert_with(|| "No changes.".into());
             return Ok(json!({ "commit": null }));
         };
-        let repos = self
-            .parts
-            .repos(checkout.repository.provider, "workspace.deliver")?;
+        let repos = self.parts.repos(checkout.repository.provider, "workspace.deliver")?;
         let access = repos.access(&self.claim.scope(), &checkout.repository).await?;
         self.prove_lease().await?;
         workspaces.publish(workspace, &access, &commit).await?;
@@ -66,10 +60,9 @@ impl Attempt {
         let summary = stat_line(&changes.stats);
         let diff = self.store_diff(checkout, &commit, &changes, &summary).await?;
         self.note_on_ticket(checkout, &changes.stats, &summary).await?;
-        ending.events.push(AgentEvent::Diff {
-            unified_diff: changes.unified_diff,
-            summary: Some(summary.clone()),
-        });
+        ending
+            .events
+            .push(AgentEvent::Diff { unified_diff: changes.unified_diff, summary: Some(summary.clone()) });
         let short = commit.get(..12).unwrap_or(&commit);
         let text = format!("Committed {short} to {}: {summary}.", workspace.branch);
         ending.events.push(AgentEvent::system(text));
@@ -79,42 +72,22 @@ impl Attempt {
     /// The last look before something leaves the house: nothing outlives its lease.
     async fn prove_lease(&self) -> Result<()> {
         let storage = &self.parts.storage;
-        persist(|| storage.heartbeat(&self.claim.lease, self.config.lease))
-            .await
-            .map(|_| ())
+        persist(|| storage.heartbeat(&self.claim.lease, self.config.lease)).await.map(|_| ())
     }
 
     fn commit_message(&self, ending: &Ending) -> String {
         let run = &self.claim.run;
-        let asked = run
-            .input_prompt
-            .lines()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or_default()
-            .trim();
+        let asked = run.input_prompt.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         let subject = match asked.chars().count() {
             0..=SUBJECT_CHARS => asked.to_owned(),
-            _ => format!(
-                "{}…",
-                asked
-                    .chars()
-                    .take(SUBJECT_CHARS - 1)
-                    .collect::<String>()
-                    .trim_end()
-            ),
+            _ => format!("{}…", asked.chars().take(SUBJECT_CHARS - 1).collect::<String>().trim_end()),
         };
         let mut message = subject;
-        if let Outcome::Succeeded {
-            summary: Some(summary),
-        } = &ending.outcome
-        {
+        if let Outcome::Succeeded { summary: Some(summary) } = &ending.outcome {
             message.push_str("\n\n");
             message.push_str(summary.trim());
         }
-        message.push_str(&format!(
-            "\n\nLime-Run: {}\nLime-Provider: {}\n",
-            run.id, run.provider
-        ));
+        message.push_str(&format!("\n\nLime-Run: {}\nLime-Provider: {}\n", run.id, run.provider));
         message
     }
 
@@ -155,9 +128,7 @@ impl Attempt {
             progress.files_changed = count(stats.files_changed);
             progress.lines_added = count(stats.insertions);
             progress.lines_removed = count(stats.deletions);
-            progress
-                .started_at
-                .get_or_insert(self.claim.run.started_at.unwrap_or(now));
+            progress.started_at.get_or_insert(self.claim.run.started_at.unwrap_or(now));
             progress.completed_at = Some(now);
             match storage.update(&scope, &ticket).await {
                 Err(error) if error.kind() == ErrorKind::Conflict && tries_left > 0 => {}
@@ -169,11 +140,7 @@ impl Attempt {
 }
 
 fn files(count: usize) -> String {
-    if count == 1 {
-        "1 file".into()
-    } else {
-        format!("{count} files")
-    }
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
 }
 
 fn some(paths: &[&str]) -> String {
@@ -185,10 +152,5 @@ fn some(paths: &[&str]) -> String {
 }
 
 fn stat_line(stats: &DiffStats) -> String {
-    format!(
-        "{} changed, +{} -{}",
-        files(stats.files_changed as usize),
-        stats.insertions,
-        stats.deletions
-    )
+    format!("{} changed, +{} -{}", files(stats.files_changed as usize), stats.insertions, stats.deletions)
 }

@@ -104,11 +104,7 @@ impl AgentSession for StubSession {
 
     async fn report(self: Box<Self>) -> SessionReport {
         SessionReport {
-            outcome: if self.cancelled {
-                Outcome::Cancelled
-            } else {
-                self.outcome
-            },
+            outcome: if self.cancelled { Outcome::Cancelled } else { self.outcome },
             session_id: None,
             usage: self.usage,
             denials: Vec::<Denial>::new(),
@@ -140,9 +136,7 @@ impl Default for Setting {
     fn default() -> Self {
         Self {
             acts: vec![],
-            outcome: Outcome::Succeeded {
-                summary: Some("I did it.".into()),
-            },
+            outcome: Outcome::Succeeded { summary: Some("I did it.".into()) },
             usage: Usage::default(),
             workspaces: workspaces(changes(&["src/a.rs"])),
             repos: repos(BranchState::Missing),
@@ -151,18 +145,11 @@ impl Default for Setting {
 }
 
 pub fn changes(paths: &[&str]) -> Changes {
-    let diff = paths
-        .iter()
-        .map(|path| format!("diff --git a/{path} b/{path}\n"))
-        .collect();
+    let diff = paths.iter().map(|path| format!("diff --git a/{path} b/{path}\n")).collect();
     let count = u32::try_from(paths.len()).unwrap();
     Changes {
         unified_diff: diff,
-        stats: DiffStats {
-            files_changed: count,
-            insertions: 2 * count,
-            deletions: count,
-        },
+        stats: DiffStats { files_changed: count, insertions: 2 * count, deletions: count },
         paths: paths.iter().map(|&path| path.into()).collect(),
     }
 }
@@ -188,8 +175,7 @@ pub fn bare_workspaces(found: Changes) -> MockWorkspaces {
 pub fn workspaces(found: Changes) -> MockWorkspaces {
     let nothing = found.paths.is_empty();
     let mut mock = bare_workspaces(found);
-    mock.expect_commit()
-        .returning(move |_, _, _| Ok((!nothing).then(|| "c".repeat(40))));
+    mock.expect_commit().returning(move |_, _, _| Ok((!nothing).then(|| "c".repeat(40))));
     mock.expect_publish().returning(|_, _, _| Ok(()));
     mock
 }
@@ -197,24 +183,16 @@ pub fn workspaces(found: Changes) -> MockWorkspaces {
 pub fn repos(state: BranchState) -> MockRepoProvider {
     let mut mock = MockRepoProvider::new();
     mock.expect_kind().return_const(RepoKind::Local);
-    mock.expect_access().returning(|_, repository| {
-        Ok(RepoAccess {
-            url: repository.clone_url.clone(),
-            token: None,
-        })
-    });
-    mock.expect_branch_state()
-        .returning(move |_, _, _| Ok(state.clone()));
+    mock.expect_access()
+        .returning(|_, repository| Ok(RepoAccess { url: repository.clone_url.clone(), token: None }));
+    mock.expect_branch_state().returning(move |_, _, _| Ok(state.clone()));
     mock
 }
 
 impl Scene {
     pub async fn new(setting: Setting) -> Self {
         let storage = MemoryStorage::default();
-        let tenant = Tenant {
-            name: "T".into(),
-            slug: Slug::parse("t").unwrap(),
-        };
+        let tenant = Tenant { name: "T".into(), slug: Slug::parse("t").unwrap() };
         let tenant = storage.create_tenant(tenant).await.unwrap();
         let scope = Scope::system(tenant.id, "test");
         let project = storage.insert(&scope, Project::new("P", "P")).await.unwrap();
@@ -231,42 +209,19 @@ impl Scene {
         };
         let repository = storage.insert(&scope, repository).await.unwrap();
         let specs = Arc::<Mutex<Vec<SessionSpec>>>::default();
-        let Setting {
-            acts,
-            outcome,
-            usage,
-            workspaces,
-            repos,
-        } = setting;
+        let Setting { acts, outcome, usage, workspaces, repos } = setting;
         let factory = Factory::builder(storage.clone())
-            .provider(Stub {
-                acts,
-                outcome,
-                usage,
-                specs: specs.clone(),
-            })
+            .provider(Stub { acts, outcome, usage, specs: specs.clone() })
             .repos(repos)
             .workspaces(workspaces)
             .build();
-        Self {
-            storage,
-            factory,
-            scope,
-            project,
-            repository,
-            specs,
-        }
+        Self { storage, factory, scope, project, repository, specs }
     }
 
     pub fn a_run(&self) -> AgentRun {
         AgentRun {
             repository_id: Some(self.repository.id),
-            ..AgentRun::new(
-                self.project.id,
-                STUB,
-                AgentMode::Implement,
-                "Add a flag\n\nand test it",
-            )
+            ..AgentRun::new(self.project.id, STUB, AgentMode::Implement, "Add a flag\n\nand test it")
         }
     }
 
@@ -279,10 +234,7 @@ impl Scene {
     }
 
     pub fn worker_with(&self, config: WorkerConfig) -> RunningWorker {
-        let config = WorkerConfig {
-            poll: Duration::from_millis(20),
-            ..config
-        };
+        let config = WorkerConfig { poll: Duration::from_millis(20), ..config };
         Worker::new(&self.factory, config).unwrap().spawn()
     }
 
@@ -296,10 +248,7 @@ impl Scene {
         run: Id<AgentRun>,
         keep_worktrees: KeepWorktree,
     ) -> (Stored<AgentRun>, Vec<RunEvent>) {
-        let worker = self.worker_with(WorkerConfig {
-            keep_worktrees,
-            ..WorkerConfig::default()
-        });
+        let worker = self.worker_with(WorkerConfig { keep_worktrees, ..WorkerConfig::default() });
         let ended = tokio::time::timeout(Duration::from_secs(20), self.factory.wait(&self.scope, run));
         let ended = ended.await.expect("the run ends").unwrap();
         worker.stop(Duration::from_secs(20)).await.unwrap();

@@ -23,14 +23,10 @@ pub(crate) fn answer(answer: &Answer, ids: &Ids<'_>) -> Value {
 
 /// Writes an answer as events.
 pub(crate) fn stream(answer: &Answer, ids: &Ids<'_>) -> Vec<Frame> {
-    let mut frames = vec![frame(
-        &json!({ "type": "message_start", "message": message(answer, ids) }),
-    )];
+    let mut frames = vec![frame(&json!({ "type": "message_start", "message": message(answer, ids) }))];
     for (index, block) in blocks(answer).iter().enumerate() {
         let (start, pieces) = opened(block, answer.delta_chars, ids);
-        frames.push(frame(
-            &json!({ "type": "content_block_start", "index": index, "content_block": start }),
-        ));
+        frames.push(frame(&json!({ "type": "content_block_start", "index": index, "content_block": start })));
         frames.extend(pieces.into_iter().map(|delta| {
             let data = json!({ "type": "content_block_delta", "index": index, "delta": delta });
             Frame::new(FrameKind::Delta, &data)
@@ -63,11 +59,7 @@ fn frame(data: &Value) -> Frame {
 
 /// An answer has at least one block.
 fn blocks(answer: &Answer) -> Vec<Block> {
-    if answer.blocks.is_empty() {
-        vec![Block::Text(String::new())]
-    } else {
-        answer.blocks.clone()
-    }
+    if answer.blocks.is_empty() { vec![Block::Text(String::new())] } else { answer.blocks.clone() }
 }
 
 /// A message as it stands when it begins.
@@ -116,10 +108,7 @@ fn opened(block: &Block, chars: usize, ids: &Ids<'_>) -> (Value, Vec<Value>) {
     let filled = match block {
         Block::Text(text) => {
             start["text"] = json!("");
-            deltas(text, chars)
-                .into_iter()
-                .map(|d| json!({ "type": "text_delta", "text": d }))
-                .collect()
+            deltas(text, chars).into_iter().map(|d| json!({ "type": "text_delta", "text": d })).collect()
         }
         Block::Thinking(text) => {
             start["thinking"] = json!("");

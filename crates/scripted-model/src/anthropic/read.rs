@@ -40,31 +40,22 @@ fn offered(tools: &Value) -> Vec<OfferedTool> {
     elements(tools)
         .iter()
         .filter_map(|tool| tool["name"].as_str())
-        .map(|name| OfferedTool {
-            name: name.to_owned(),
-            namespace: None,
-            freeform: false,
-        })
+        .map(|name| OfferedTool { name: name.to_owned(), namespace: None, freeform: false })
         .collect()
 }
 
 /// Finds the line that names the working directory, in the system prompt or in a message.
 fn working_dir(body: &Value) -> Option<String> {
-    let messages = elements(&body["messages"])
-        .iter()
-        .map(|message| &message["content"]);
-    std::iter::once(&body["system"])
-        .chain(messages)
-        .flat_map(texts)
-        .find_map(|text| {
-            text.lines().find_map(|line| {
-                let line = line.trim_start_matches([' ', '-']);
-                let dir = line
-                    .strip_prefix("Primary working directory: ")
-                    .or_else(|| line.strip_prefix("Working directory: "))?;
-                dir.starts_with('/').then(|| dir.trim_end().to_owned())
-            })
+    let messages = elements(&body["messages"]).iter().map(|message| &message["content"]);
+    std::iter::once(&body["system"]).chain(messages).flat_map(texts).find_map(|text| {
+        text.lines().find_map(|line| {
+            let line = line.trim_start_matches([' ', '-']);
+            let dir = line
+                .strip_prefix("Primary working directory: ")
+                .or_else(|| line.strip_prefix("Working directory: "))?;
+            dir.starts_with('/').then(|| dir.trim_end().to_owned())
         })
+    })
 }
 
 /// The marks of the answers so far; assistant messages with nothing between them are one answer.
@@ -74,10 +65,7 @@ fn answers(messages: &[Value]) -> Vec<Option<Mark>> {
         .filter(|run| run[0]["role"] == "assistant")
         .map(|run| {
             let blocks = run.iter().flat_map(|message| elements(&message["content"]));
-            blocks
-                .filter_map(|block| block["id"].as_str())
-                .filter_map(Mark::read)
-                .next_back()
+            blocks.filter_map(|block| block["id"].as_str()).filter_map(Mark::read).next_back()
         })
         .collect()
 }
@@ -88,19 +76,11 @@ fn unread(messages: &[Value]) -> Vec<UnreadFile> {
     let (Some(results), Some(calls)) = (runs.next(), runs.next()) else {
         return Vec::new();
     };
-    let calls: Vec<_> = calls
-        .iter()
-        .flat_map(|message| elements(&message["content"]))
-        .collect();
+    let calls: Vec<_> = calls.iter().flat_map(|message| elements(&message["content"])).collect();
     let refused =
         |result: &&Value| result["is_error"] == true && result["content"].to_string().contains(UNREAD);
-    let results = results
-        .iter()
-        .flat_map(|message| elements(&message["content"]))
-        .filter(refused);
-    results
-        .filter_map(|result| unread_file(result["tool_use_id"].as_str()?, &calls))
-        .collect()
+    let results = results.iter().flat_map(|message| elements(&message["content"])).filter(refused);
+    results.filter_map(|result| unread_file(result["tool_use_id"].as_str()?, &calls)).collect()
 }
 
 /// Finds what a refused call wanted; `None` if its file was read beside it, for it would be refused for ever.
@@ -108,10 +88,7 @@ fn unread_file(id: &str, calls: &[&Value]) -> Option<UnreadFile> {
     let turn = Mark::read(id)?.turn;
     let call = calls.iter().find(|block| block["id"] == id)?;
     let path = call["input"]["file_path"].as_str()?;
-    if calls
-        .iter()
-        .any(|block| block["name"] == "Read" && block["input"]["file_path"] == path)
-    {
+    if calls.iter().any(|block| block["name"] == "Read" && block["input"]["file_path"] == path) {
         return None;
     }
     Some(UnreadFile {
@@ -152,10 +129,7 @@ mod tests {
     fn side_requests_are_told_apart() {
         let title = json!({ "model": "claude-haiku-4-5", "max_tokens": 512, "messages": [] });
         assert!(read(&title, "claude-cli/2.1.197").side);
-        assert!(
-            !read(&title, "my-agent/1").side,
-            "another client may well offer no tools"
-        );
+        assert!(!read(&title, "my-agent/1").side, "another client may well offer no tools");
         assert!(read(&json!({ "max_tokens": 1, "tools": [{ "name": "Bash" }] }), "x").side);
     }
 
@@ -167,10 +141,7 @@ mod tests {
             "tool_use_id": "toolu_lime_4_9", "content": "<tool_use_error>File has not been read yet.</tool_use_error>" }] });
         let body = json!({ "messages": [{ "role": "assistant", "content": [call] }, refusal] });
         let unread = read(&body, "").unread.remove(0);
-        assert_eq!(
-            (unread.turn, unread.path.as_str(), unread.tool.as_str()),
-            (4, "/r/a", "Write")
-        );
+        assert_eq!((unread.turn, unread.path.as_str(), unread.tool.as_str()), (4, "/r/a", "Write"));
 
         let reading = json!({ "type": "tool_use", "id": "toolu_lime_4_8", "name": "Read", "input": { "file_path": "/r/a" } });
         let body = json!({ "messages": [{ "role": "assistant", "content": [reading, call] }, refusal] });

@@ -21,29 +21,16 @@ pub(crate) fn answer(answer: &Answer, ids: &Ids<'_>) -> Value {
 pub(crate) fn stream(answer: &Answer, ids: &Ids<'_>) -> Vec<Frame> {
     let response = response(&answer.model, ids);
     let mut events = Events::default();
-    events.push(
-        FrameKind::Frame,
-        json!({ "type": "response.created", "response": response }),
-    );
-    events.push(
-        FrameKind::Frame,
-        json!({ "type": "response.in_progress", "response": response }),
-    );
+    events.push(FrameKind::Frame, json!({ "type": "response.created", "response": response }));
+    events.push(FrameKind::Frame, json!({ "type": "response.in_progress", "response": response }));
     let mut output = Vec::new();
     for (index, block) in answer.blocks.iter().enumerate() {
         let item = item(block, ids);
         events.item(index, block, &item, answer.delta_chars);
         output.push(item);
     }
-    let kind = if answer.end == End::Complete {
-        "response.completed"
-    } else {
-        "response.incomplete"
-    };
-    events.push(
-        FrameKind::End,
-        json!({ "type": kind, "response": ended(answer, response, output) }),
-    );
+    let kind = if answer.end == End::Complete { "response.completed" } else { "response.incomplete" };
+    events.push(FrameKind::End, json!({ "type": kind, "response": ended(answer, response, output) }));
     events.0
 }
 
@@ -59,17 +46,12 @@ pub(crate) fn stream_error(error: ApiError<'_>, ids: &Ids<'_>) -> Frame {
     response["status"] = json!("failed");
     let code = error.code.unwrap_or_else(|| error_type(error.status));
     response["error"] = json!({ "code": code, "message": error.message });
-    Frame::new(
-        FrameKind::End,
-        &json!({ "type": "response.failed", "response": response }),
-    )
+    Frame::new(FrameKind::End, &json!({ "type": "response.failed", "response": response }))
 }
 
 /// A response as it stands when it begins.
 fn response(model: &str, ids: &Ids<'_>) -> Value {
-    let created_at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
         "id": ids.make("resp"), "object": "response", "created_at": created_at, "status": "in_progress",
         "model": model, "output": [], "error": null, "incomplete_details": null, "usage": null,
@@ -82,11 +64,7 @@ fn ended(answer: &Answer, mut response: Value, output: Vec<Value>) -> Value {
         End::MaxTokens => Some("max_output_tokens"),
         End::Refusal => Some("content_filter"),
     };
-    response["status"] = json!(if reason.is_some() {
-        "incomplete"
-    } else {
-        "completed"
-    });
+    response["status"] = json!(if reason.is_some() { "incomplete" } else { "completed" });
     response["incomplete_details"] = reason.map_or(Value::Null, |reason| json!({ "reason": reason }));
     response["output"] = Value::Array(output);
     response["usage"] = usage(answer.usage);
@@ -94,10 +72,8 @@ fn ended(answer: &Answer, mut response: Value, output: Vec<Value>) -> Value {
 }
 
 fn usage(usage: Usage) -> Value {
-    let input = usage
-        .input_tokens
-        .saturating_add(usage.cache_read_tokens)
-        .saturating_add(usage.cache_write_tokens);
+    let input =
+        usage.input_tokens.saturating_add(usage.cache_read_tokens).saturating_add(usage.cache_write_tokens);
     json!({
         "input_tokens": input,
         "input_tokens_details": {
@@ -156,27 +132,19 @@ impl Events {
     fn item(&mut self, index: usize, block: &Block, item: &Value, chars: usize) {
         let (field, parts, stream) = match block {
             Block::Text(_) => ("content", "response.content_part", "response.output_text"),
-            Block::Thinking(_) => (
-                "summary",
-                "response.reasoning_summary_part",
-                "response.reasoning_summary_text",
-            ),
-            Block::Call(Call {
-                input: Input::Freeform(_),
-                ..
-            }) => ("input", "", "response.custom_tool_call_input"),
-            Block::Call(Call {
-                input: Input::Json(_),
-                ..
-            }) => ("arguments", "", "response.function_call_arguments"),
+            Block::Thinking(_) => {
+                ("summary", "response.reasoning_summary_part", "response.reasoning_summary_text")
+            }
+            Block::Call(Call { input: Input::Freeform(_), .. }) => {
+                ("input", "", "response.custom_tool_call_input")
+            }
+            Block::Call(Call { input: Input::Json(_), .. }) => {
+                ("arguments", "", "response.function_call_arguments")
+            }
         };
         let mut begun = item.clone();
         begun["status"] = json!("in_progress");
-        begun[field] = if item[field].is_array() {
-            json!([])
-        } else {
-            json!("")
-        };
+        begun[field] = if item[field].is_array() { json!([]) } else { json!("") };
         let at = |kind: String, name: &str, value: Value| {
             let mut data = json!({ "type": kind, "item_id": item["id"], "output_index": index });
             match block {
@@ -196,28 +164,16 @@ impl Events {
                 empty["text"] = json!("");
                 self.push(FrameKind::Frame, at(format!("{parts}.added"), "part", empty));
                 for delta in deltas(text, chars) {
-                    self.push(
-                        FrameKind::Delta,
-                        at(format!("{stream}.delta"), "delta", json!(delta)),
-                    );
+                    self.push(FrameKind::Delta, at(format!("{stream}.delta"), "delta", json!(delta)));
                 }
-                self.push(
-                    FrameKind::Frame,
-                    at(format!("{stream}.done"), "text", json!(text)),
-                );
+                self.push(FrameKind::Frame, at(format!("{stream}.done"), "text", json!(text)));
                 self.push(FrameKind::Frame, at(format!("{parts}.done"), "part", whole));
             }
             Block::Call(_) => {
                 for delta in deltas(item[field].as_str().unwrap_or_default(), chars) {
-                    self.push(
-                        FrameKind::Delta,
-                        at(format!("{stream}.delta"), "delta", json!(delta)),
-                    );
+                    self.push(FrameKind::Delta, at(format!("{stream}.delta"), "delta", json!(delta)));
                 }
-                self.push(
-                    FrameKind::Frame,
-                    at(format!("{stream}.done"), field, item[field].clone()),
-                );
+                self.push(FrameKind::Frame, at(format!("{stream}.done"), field, item[field].clone()));
             }
         }
         let done = json!({ "type": "response.output_item.done", "output_index": index, "item": item });

@@ -55,15 +55,11 @@ fn request_kind(body: &Value) -> Option<String> {
 
 /// The last `<cwd>` in the input, since a later turn may have moved.
 fn working_dir(input: &[Value]) -> Option<String> {
-    input
-        .iter()
-        .rev()
-        .flat_map(|item| texts(&item["content"]))
-        .find_map(|text| {
-            let (_, rest) = text.split_once("<cwd>")?;
-            let (dir, _) = rest.split_once("</cwd>")?;
-            Some(dir.trim().to_owned())
-        })
+    input.iter().rev().flat_map(|item| texts(&item["content"])).find_map(|text| {
+        let (_, rest) = text.split_once("<cwd>")?;
+        let (dir, _) = rest.split_once("</cwd>")?;
+        Some(dir.trim().to_owned())
+    })
 }
 
 /// The marks of the answers so far; items of the model with nothing between them are one answer.

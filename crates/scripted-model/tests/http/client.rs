@@ -5,10 +5,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
 pub(crate) async fn post(url: &str, body: &Value) -> Response {
-    let request = Client::new()
-        .post(url)
-        .header("x-api-key", "hush")
-        .header("authorization", "Bearer hush");
+    let request = Client::new().post(url).header("x-api-key", "hush").header("authorization", "Bearer hush");
     request.json(body).send().await.unwrap()
 }
 
@@ -44,21 +41,12 @@ pub(crate) async fn events(mut response: Response) -> (Vec<Value>, bool) {
     };
     let text = String::from_utf8(bytes).unwrap();
     let payloads = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    (
-        payloads.map(|data| serde_json::from_str(data).unwrap()).collect(),
-        whole,
-    )
+    (payloads.map(|data| serde_json::from_str(data).unwrap()).collect(), whole)
 }
 
 pub(crate) fn joined(events: &[Value], kind: &str, field: &[&str]) -> String {
     let of_kind = events.iter().filter(|event| event["type"] == kind);
     of_kind
-        .map(|event| {
-            field
-                .iter()
-                .fold(event, |at, name| &at[*name])
-                .as_str()
-                .unwrap_or_default()
-        })
+        .map(|event| field.iter().fold(event, |at, name| &at[*name]).as_str().unwrap_or_default())
         .collect()
 }
