@@ -15,9 +15,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// - On every wire it is a decimal string, since JavaScript cannot hold a bigint (000 §6).
 /// - An id of another entity does not compile where this one is asked for:
 ///
-/// ```compile_fail,E0308
+/// ```
 /// use lime_core::{Id, planning::{Project, Ticket}};
 /// fn open(ticket: Id<Ticket>) {}
+/// open(Id::<Ticket>::new(1));
+/// ```
+/// ```compile_fail,E0308
+/// # use lime_core::{Id, planning::{Project, Ticket}};
+/// # fn open(ticket: Id<Ticket>) {}
 /// open(Id::<Project>::new(1));
 /// ```
 pub struct Id<E: ?Sized> {

@@ -14,10 +14,16 @@ use crate::runs::Lease;
 /// - A scope [fenced](Scope::fenced) by a lease also proves, on every write, that the attempt still holds it.
 /// - It is minted by authentication, or by [`Scope::system`] with a reason that ends up in traces and audit.
 ///
-/// ```compile_fail
-/// # use lime_core::{Id, Lookup, planning::Ticket};
-/// # async fn no_scope(store: &dyn Lookup<Ticket>, id: Id<Ticket>) {
-/// store.get(id).await; // a call without a scope does not compile
+/// ```
+/// # use lime_core::{Id, Lookup, Scope, planning::Ticket};
+/// # async fn open(store: &dyn Lookup<Ticket>, scope: &Scope, id: Id<Ticket>) {
+/// let _ = store.get(scope, id).await;
+/// # }
+/// ```
+/// ```compile_fail,E0061
+/// # use lime_core::{Id, Lookup, Scope, planning::Ticket};
+/// # async fn open(store: &dyn Lookup<Ticket>, scope: &Scope, id: Id<Ticket>) {
+/// let _ = store.get(id).await; // a call without a scope does not compile
 /// # }
 /// ```
 #[derive(Clone, PartialEq, Eq)]

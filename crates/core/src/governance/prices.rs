@@ -36,7 +36,10 @@ pub struct ModelPrice {
 }
 
 impl PriceTable {
-    /// The public list prices that this version was shipped with.
+    /// The public list prices of OpenAI's models that this version was shipped with.
+    ///
+    /// - Standard rates in US dollars; surcharges for very long contexts, priority or regions are not in them.
+    /// - Claude's programs say what they cost, so their models need no price here.
     pub fn shipped() -> Self {
         serde_json::from_str(include_str!("prices.json"))
             .expect("the shipped prices are tested to be readable")
