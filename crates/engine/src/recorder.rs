@@ -183,9 +183,9 @@ impl Recorder {
         if !self.open_calls.contains_key(&call_id) {
             self.open_call(call_id.clone(), name, Json::Null).await?;
         }
-        let Some(OpenCall { mut stored, since }) = self.open_calls.remove(&call_id) else {
-            return Ok(());
-        };
+        let Some(OpenCall { mut stored, since }) = self.open_calls.remove(&call_id) else { return Ok(()) };
+        // Some agents only say at their end that a call which failed was denied.
+        let corrected = stored.status != ToolCallStatus::Running;
         let took =
             duration_ms.unwrap_or_else(|| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
         let tool = &mut stored.value;
@@ -198,6 +198,9 @@ impl Recorder {
         match status {
             ToolStatus::Failed | ToolStatus::Denied => tool.error = output,
             ToolStatus::Started | ToolStatus::Completed => tool.output = output,
+        }
+        if corrected {
+            return self.storage.update(&self.scope, &stored).await.map(|_| ());
         }
         tool.duration_ms = i64::try_from(took).ok();
         match self.tallies.iter_mut().find(|tally| tally.tool == tool.tool) {

@@ -140,6 +140,25 @@ async fn what_was_said_is_in_order_however_much_it_is() {
 }
 
 #[tokio::test]
+async fn a_call_that_turns_out_to_be_denied_is_corrected_and_counted_once() {
+    let acts = vec![
+        tool(ToolStatus::Started, None),
+        tool(ToolStatus::Failed, Some("no")),
+        tool(ToolStatus::Denied, Some("not allowed")),
+    ];
+    let scene = Scene::new(Setting { acts, ..Setting::default() }).await;
+    let (run, _) = scene.work(scene.submit(scene.a_run()).await).await;
+    assert_eq!(run.tool_calls[0].count, 1);
+    let calls = scene.storage.all(&scene.scope, Query::<ToolCall>::all()).await.unwrap();
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].status, calls[0].error.as_deref()), (ToolCallStatus::Denied, Some("not allowed")));
+    assert_eq!(
+        (calls[0].duration_ms, calls[0].input.clone()),
+        (Some(12), serde_json::json!({ "command": "ls" }))
+    );
+}
+
+#[tokio::test]
 async fn cancelling_stops_the_agent_and_delivers_nothing() {
     let mut none = bare_workspaces(changes(&[]));
     none.expect_publish().never();
