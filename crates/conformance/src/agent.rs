@@ -136,7 +136,7 @@ pub async fn no_event_is_lost_in_a_select(fixture: &impl AgentFixture) {
     }
     assert_eq!(story(fixture, &played.events), story(fixture, &expected));
     if broken_off == 0 {
-        skip("no wait was ever broken off: the agent never paused");
+        crate::skip("no wait was ever broken off: the agent never paused");
     }
 }
 
@@ -306,14 +306,9 @@ async fn cancelled(mut played: Played) {
 async fn set(fixture: &impl AgentFixture, task: Task) -> Option<Stage> {
     let stage = fixture.stage(task).await;
     if stage.is_none() {
-        skip(&format!("the fixture has no stage for Task::{task:?}"));
+        crate::skip(&format!("the fixture has no stage for Task::{task:?}"));
     }
     stage
-}
-
-#[allow(clippy::print_stdout, reason = "a test that was skipped must be seen")]
-fn skip(why: &str) {
-    println!("skipped: {why}");
 }
 
 async fn readiness(stage: &Stage) -> Readiness {

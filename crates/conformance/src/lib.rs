@@ -12,5 +12,8 @@
 pub mod agent;
 pub mod repos;
 pub mod scene;
+mod skip;
 pub mod storage;
 pub mod workspaces;
+
+pub use skip::skip;

@@ -209,7 +209,7 @@ impl Recorder {
                 tally.total_duration_ms = tally.total_duration_ms.saturating_add(took);
             }
             None => {
-                self.tallies.push(ToolTally { tool: tool.tool.clone(), count: 1, total_duration_ms: took })
+                self.tallies.push(ToolTally { tool: tool.tool.clone(), count: 1, total_duration_ms: took });
             }
         }
         self.storage.update(&self.scope, &stored).await.map(|_| ())

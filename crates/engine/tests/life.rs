@@ -415,6 +415,6 @@ async fn a_worker_that_contradicts_itself_is_refused() {
     for config in [lazy, idle] {
         assert_eq!(lime_engine::Worker::new(&scene.factory, config).unwrap_err().kind(), ErrorKind::Invalid);
     }
-    let bare = Factory::builder(scene.storage.clone()).build();
+    let bare = Factory::builder(scene.storage).build();
     assert!(lime_engine::Worker::new(&bare, WorkerConfig::default()).is_err());
 }

@@ -9,16 +9,9 @@ use crate::git::Git;
 
 const DIFF: &str = "git.diff";
 
-/// How every diff is made: renames found, nothing run, nothing that depends on how much a repository holds.
-const FLAGS: &[&str] = &[
-    "diff",
-    "--no-color",
-    "--no-ext-diff",
-    "--no-textconv",
-    "--full-index",
-    "--find-renames",
-    "--submodule=short",
-];
+/// How every diff is made: as plain `git diff` shows it, with renames found and nothing run.
+const FLAGS: &[&str] =
+    &["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames", "--submodule=short"];
 
 /// The beginning of each file's part; a line of content never looks like it, since it begins with a sign.
 const FILE: &str = "diff --git ";

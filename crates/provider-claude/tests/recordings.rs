@@ -97,10 +97,8 @@ fn pointers(value: &Value) -> Vec<String> {
 #[test]
 fn a_folder_of_recordings_is_judged() {
     let mut stdout = std::io::stdout();
-    let mut say = |line: &str| writeln!(stdout, "{line}").unwrap();
     let Some(folder) = std::env::var_os("LIME_TRANSCRIPTS") else {
-        say("skipped: LIME_TRANSCRIPTS names no folder of recordings");
-        return;
+        return; // the recordings of this crate have tests of their own
     };
     let mut lines = String::new();
     for path in recordings(Path::new(&folder)).unwrap() {
@@ -114,5 +112,5 @@ fn a_folder_of_recordings_is_judged() {
         }
     }
     // Begins anew: with one thread, the test's name stands before it.
-    say(&format!("\n{}", lines.trim_end()));
+    writeln!(stdout, "\n{}", lines.trim_end()).unwrap();
 }

@@ -27,7 +27,7 @@ pub trait Workspaces: Send + Sync {
     /// - Ignored files are left out. Nothing is committed by it.
     async fn changes(&self, workspace: &Workspace) -> Result<Changes>;
 
-    /// Commits what has changed since the base; `None` if nothing has.
+    /// Commits what has changed since the base; `None` if nothing has, and the agent committed nothing itself.
     ///
     /// - No hook, signature, filter or configuration of the checkout has a say.
     /// - Commits that the agent made itself stay below it.

@@ -47,7 +47,12 @@ impl Attempt {
             }
         }
         let message = self.commit_message(ending);
-        let Some(commit) = workspaces.commit(workspace, &message, &self.parts.author).await? else {
+        let commit = if changes.paths.is_empty() {
+            None // commits of the agent that cancel each other out are not worth a branch
+        } else {
+            workspaces.commit(workspace, &message, &self.parts.author).await?
+        };
+        let Some(commit) = commit else {
             ending.events.push(AgentEvent::system("No changes."));
             ending.summary.get_or_insert_with(|| "No changes.".into());
             return Ok(json!({ "commit": null }));
