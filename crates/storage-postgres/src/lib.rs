@@ -1,1 +1,38 @@
-//! .
+//! The stores of Assembly Lime on PostgreSQL 15 and later, by SeaORM.
+//!
+//! - [`PgStorage`] is all of [`lime_core::ports::Storage`]: one generic store for every entity that is a [`Row`],
+//!   and purpose-built code where an invariant spans rows: [`Queue`](lime_core::ports::Queue),
+//!   [`EventLog`](lime_core::ports::EventLog) and [`Tenants`](lime_core::identity::Tenants).
+//! - Tables come from [`Migrator`]; `docs/drm.md` is their reference.
+//! - With the feature `embedded`, `Embedded` is a whole PostgreSQL in the process, in a folder, without a server.
+//!
+//! ```no_run
+//! use lime_storage_postgres::{PgStorage, PoolOptions};
+//!
+//! # async fn open() -> lime_core::Result<()> {
+//! let storage = PgStorage::connect("postgres://postgres@127.0.0.1/lime", &PoolOptions::default()).await?;
+//! storage.migrate().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "embedded")]
+mod embedded;
+mod error;
+mod events;
+mod fence;
+mod migrations;
+mod nul;
+mod queue;
+mod row;
+mod storage;
+mod store;
+mod tables;
+mod tenants;
+
+#[cfg(feature = "embedded")]
+pub use embedded::Embedded;
+pub use migrations::Migrator;
+pub use row::{Key, Row};
+pub use sea_orm;
+pub use storage::{PgStorage, PoolOptions};

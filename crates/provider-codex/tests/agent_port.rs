@@ -1,0 +1,144 @@
+//! The suite of the agent port: with the real Codex on a scripted model, and with a Codex that is a shell script.
+
+#![expect(clippy::unwrap_used, reason = "a stage that cannot be set must fail the test")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task};
+use lime_core::runs::{AgentMode, Constraints};
+use lime_provider_codex::CodexBuilder;
+use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
+use support::{Place, THREAD, living, mark, real_codex};
+
+/// What a task puts into its spec.
+fn constraints(task: Task) -> Option<Constraints> {
+    match task {
+        Task::TurnLimit => Some(Constraints { max_turns: Some(2), ..Constraints::default() }),
+        Task::CostLimit => Some(Constraints { max_cost_cents: Some(1), ..Constraints::default() }),
+        Task::Unsupported => Some(Constraints {
+            allowed_tools: Some(vec!["Bash(git status *)".into()]),
+            ..Constraints::default()
+        }),
+        Task::Edits
+        | Task::Resumes
+        | Task::Waits
+        | Task::Fails
+        | Task::UnknownSession
+        | Task::NotReady
+        | Task::DeniedTool => None,
+    }
+}
+
+fn stage(
+    place: &Place,
+    task: Task,
+    builder: CodexBuilder,
+    mark: String,
+    keep: Option<ScriptedModel>,
+) -> Stage {
+    let builder = match task {
+        Task::NotReady => builder.binary("no/such/codex"),
+        _ => builder,
+    };
+    let mut spec = place.spec("Do what the script says.");
+    spec.request.constraints = constraints(task);
+    if task == Task::DeniedTool {
+        spec.request.mode = AgentMode::Review;
+    }
+    if task == Task::UnknownSession {
+        spec.resume = Some(THREAD.to_owned());
+    }
+    let next = (task == Task::Resumes).then(|| place.spec("Go on."));
+    Stage { next, living: Some(Box::new(move || living(&mark))), ..Stage::new(builder.build(), spec, keep) }
+}
+
+/// The real Codex; the places of its stages last as long as it, so that a test can look at them in the end.
+struct Real {
+    binary: PathBuf,
+    places: Mutex<Vec<Arc<Place>>>,
+}
+
+impl AgentFixture for Real {
+    async fn stage(&self, task: Task) -> Option<Stage> {
+        let mark = mark();
+        let again = |turn: Turn| Script::new().turn(turn).then(Ending::RepeatLast);
+        let script = match task {
+            Task::Edits => Script::new()
+                .turn(Turn::new().say("On it.").write_file(EDITED_FILE, EDITED_TEXT))
+                .turn(Turn::new().say("It is written.")),
+            Task::Waits => {
+                Script::new().turn(Turn::new().say("Wait.").run_command(format!("sleep 86{mark}")))
+            }
+            Task::Fails => Script::failing(Fault::unauthorized()),
+            Task::DeniedTool => Script::edit_file(EDITED_FILE, EDITED_TEXT, "I may not."),
+            Task::TurnLimit => again(Turn::new().run_command("true")),
+            Task::CostLimit => again(
+                Turn::new().run_command("true").usage(Usage { input_tokens: 100_000, ..Usage::default() }),
+            ),
+            Task::Resumes | Task::UnknownSession | Task::NotReady | Task::Unsupported => {
+                Script::text("Done.")
+            }
+        };
+        let place = place(&self.places);
+        place.make_repository();
+        let model = ScriptedModel::start(script).unwrap();
+        let builder = place.builder().binary(&self.binary).base_url(model.openai_base_url());
+        Some(stage(&place, task, builder, mark, Some(model)))
+    }
+}
+
+/// A Codex that is a shell script.
+#[derive(Default)]
+struct Scripted {
+    places: Mutex<Vec<Arc<Place>>>,
+}
+
+fn place(places: &Mutex<Vec<Arc<Place>>>) -> Arc<Place> {
+    let place = Arc::new(Place::new());
+    places.lock().unwrap().push(place.clone());
+    place
+}
+
+impl AgentFixture for Scripted {
+    async fn stage(&self, task: Task) -> Option<Stage> {
+        let mark = mark();
+        let calls =
+            "tool started a; tool completed a; used 1000000; tool started b; tool completed b; used 2000000";
+        let turn = match task {
+            Task::Edits => format!(
+                "message start; tool started a; sleep 0.01; printf '{}' > {EDITED_FILE}; tool completed a; \
+                 sleep 0.01; used 10; message done; used 20; ended completed",
+                EDITED_TEXT.escape_default()
+            ),
+            Task::Waits => format!("message ready; sleep 86{mark}"),
+            Task::Fails => "ended failed".to_owned(),
+            Task::DeniedTool => "tool started a; denied a; message no; ended completed".to_owned(),
+            Task::TurnLimit | Task::CostLimit => calls.to_owned(),
+            Task::Resumes | Task::UnknownSession | Task::NotReady | Task::Unsupported => {
+                "message done; ended completed".to_owned()
+            }
+        };
+        let place = place(&self.places);
+        let builder = place.scripted(&turn, "ended interrupted");
+        Some(stage(&place, task, builder, mark, None))
+    }
+}
+
+mod real {
+    use std::sync::Mutex;
+
+    use super::{Real, real_codex};
+
+    lime_conformance::agent_suite!(async {
+        real_codex().map(|binary| Real { binary, places: Mutex::default() })
+    });
+}
+
+mod scripted {
+    use super::Scripted;
+
+    lime_conformance::agent_suite!(async { Some(Scripted::default()) });
+}

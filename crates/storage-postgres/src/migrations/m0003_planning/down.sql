@@ -1,0 +1,3 @@
+DROP TABLE tickets;
+DROP TABLE boards;
+DROP TABLE projects;

@@ -1,0 +1,236 @@
+//! The one generic store.
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use lime_core::{
+    Condition, Editable, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored,
+};
+use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseExecutor, EntityTrait, IdenStatic, Iterable,
+    QueryFilter, QueryOrder, QuerySelect, Value,
+};
+use tracing::Instrument;
+
+use crate::error::{Doing, about};
+use crate::storage::{commit, span};
+use crate::{PgStorage, Row, fence};
+
+/// Reads a row into its entity.
+pub(crate) fn read<E: Row>(operation: &'static str, model: E::Model) -> Result<Stored<E>> {
+    E::stored(model).map_err(|invalid| {
+        let message = format!("a stored {} cannot be read by this version: {invalid}", E::NAME);
+        Error::new(ErrorKind::Corrupt, operation, message)
+    })
+}
+
+/// The rows of the scope's tenant.
+fn ours<E: Row>(scope: &Scope) -> SimpleExpr {
+    E::KEY.tenant_id.eq(scope.tenant().raw())
+}
+
+/// The version that somebody has read, if it is still the newest.
+fn newest<E: Row>(scope: &Scope, id: Id<E>, version: i64) -> SimpleExpr {
+    ours::<E>(scope).and(E::KEY.id.eq(id.raw())).and(E::KEY.version.eq(version))
+}
+
+fn value(value: &lime_core::Value) -> Option<Value> {
+    match value {
+        lime_core::Value::Null => None,
+        lime_core::Value::Bool(flag) => Some((*flag).into()),
+        lime_core::Value::Int(number) => Some((*number).into()),
+        lime_core::Value::Text(text) => Some(text.as_str().into()),
+        lime_core::Value::Time(time) => Some((*time).into()),
+    }
+}
+
+fn column<E: Row>(operation: &'static str, name: &str) -> Result<<E::Table as EntityTrait>::Column> {
+    <E::Table as EntityTrait>::Column::iter().find(|column| column.as_str() == name).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, operation, format!("the table {} has no column {name}", E::TABLE))
+    })
+}
+
+/// A condition in SQL; a null among the values matches nothing, and neither do no values.
+fn condition<E: Row>(operation: &'static str, condition: &Condition<E>) -> Result<SimpleExpr> {
+    Ok(match condition {
+        Condition::Null(name) => column::<E>(operation, name.name)?.is_null(),
+        Condition::AnyOf(name, values) => {
+            let column = column::<E>(operation, name.name)?;
+            let mut values = values.iter().filter_map(value);
+            match (values.next(), values.next()) {
+                (None, _) => Expr::val(false),
+                (Some(only), None) => column.eq(only),
+                (Some(first), Some(second)) => column.is_in([first, second].into_iter().chain(values)),
+            }
+        }
+    })
+}
+
+/// Why a compare-and-set found nothing.
+async fn missed<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    id: Id<E>,
+    version: i64,
+) -> Error {
+    let newest = E::Table::find()
+        .select_only()
+        .column(E::KEY.version)
+        .filter(ours::<E>(scope).and(E::KEY.id.eq(id.raw())))
+        .into_tuple::<i64>()
+        .one(db)
+        .await;
+    match newest {
+        Err(error) => about::<E>(operation, Doing::Write, &error),
+        Ok(None) => Error::not_found(operation, E::NAME, id),
+        Ok(Some(newest)) => {
+            let message = format!("the {} {} has been changed meanwhile; read it again", E::NAME, id);
+            Error::new(ErrorKind::Conflict, operation, message)
+                .with("version", version)
+                .with("newest", newest)
+        }
+    }
+}
+
+fn check<E: Row>(operation: &'static str, value: &E) -> Result<()> {
+    value.validate().map_err(|invalid| invalid.refused(operation, E::NAME))
+}
+
+pub(crate) async fn insert<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    value: E,
+) -> Result<Stored<E>> {
+    let mut row = value.active();
+    row.set(E::KEY.tenant_id, scope.tenant().raw().into());
+    let inserted = E::Table::insert(row).exec_with_returning(db).await;
+    read(operation, inserted.map_err(|error| about::<E>(operation, Doing::Write, &error))?)
+}
+
+async fn update<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    stored: Stored<E>,
+) -> Result<Stored<E>> {
+    let Stored { id, version, value, .. } = stored;
+    let updated = E::Table::update_many()
+        .set(value.active())
+        .col_expr(E::KEY.version, Expr::col(E::KEY.version).add(1))
+        .col_expr(E::KEY.updated_at, Expr::cust("clock_timestamp()"))
+        .filter(newest(scope, id, version))
+        .exec_with_returning(db)
+        .await
+        .map_err(|error| about::<E>(operation, Doing::Write, &error))?
+        .pop();
+    match updated {
+        Some(model) => read(operation, model),
+        None => Err(missed(db, scope, operation, id, version).await),
+    }
+}
+
+async fn delete<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    id: Id<E>,
+    version: i64,
+) -> Result<()> {
+    let deleted = E::Table::delete_many()
+        .filter(newest(scope, id, version))
+        .exec(db)
+        .await
+        .map_err(|error| about::<E>(operation, Doing::Delete, &error))?;
+    match deleted.rows_affected {
+        0 => Err(missed(db, scope, operation, id, version).await),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl<E: Row> Lookup<E> for PgStorage {
+    async fn get(&self, scope: &Scope, id: Id<E>) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.get";
+        let found = E::Table::find()
+            .filter(ours::<E>(scope).and(E::KEY.id.eq(id.raw())))
+            .one(self.connection())
+            .instrument(span(OPERATION, scope.tenant(), E::TABLE))
+            .await
+            .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
+        read(OPERATION, found.ok_or_else(|| Error::not_found(OPERATION, E::NAME, id))?)
+    }
+
+    async fn list(&self, scope: &Scope, query: &Query<E>) -> Result<Page<E>> {
+        const OPERATION: &str = "store.list";
+        let newest_first = query.is_newest_first();
+        let mut select = E::Table::find().filter(ours::<E>(scope));
+        for each in query.conditions() {
+            select = select.filter(condition::<E>(OPERATION, each)?);
+        }
+        if let Some(cursor) = query.cursor() {
+            let id = E::KEY.id;
+            select = select.filter(if newest_first { id.lt(cursor.raw()) } else { id.gt(cursor.raw()) });
+        }
+        select = if newest_first { select.order_by_desc(E::KEY.id) } else { select.order_by_asc(E::KEY.id) };
+        let one_more = u64::try_from(query.page_size()).map_or(u64::MAX, |size| size.saturating_add(1));
+        let found = select
+            .limit(one_more)
+            .all(self.connection())
+            .instrument(span(OPERATION, scope.tenant(), E::TABLE))
+            .await
+            .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
+        let items = found.into_iter().map(|model| read(OPERATION, model)).collect::<Result<_>>()?;
+        Ok(Page::of(query, items))
+    }
+}
+
+impl PgStorage {
+    /// Writes by itself, or after the proof of the scope's fence in one transaction with it.
+    async fn write<E: Row, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        scope: &Scope,
+        job: impl for<'a> FnOnce(&'a DatabaseExecutor<'a>, &'a Scope) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let span = span(operation, scope.tenant(), E::TABLE);
+        if scope.fence().is_none() {
+            return job(&DatabaseExecutor::Connection(self.connection()), scope).instrument(span).await;
+        }
+        let (this, scope) = (self.clone(), scope.clone());
+        let work = async move {
+            let tx = this.begin(operation).await?;
+            fence::hold(&tx, &scope, operation).await?;
+            let written = job(&DatabaseExecutor::Transaction(&tx), &scope).await?;
+            commit(operation, tx).await?;
+            Ok(written)
+        };
+        self.detached(operation, span, work).await
+    }
+}
+
+#[async_trait]
+impl<E: Row + Editable> Store<E> for PgStorage {
+    async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.insert";
+        check(OPERATION, &value)?;
+        self.write::<E, _>(OPERATION, scope, |db, scope| Box::pin(insert(db, scope, OPERATION, value))).await
+    }
+
+    async fn update(&self, scope: &Scope, stored: &Stored<E>) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.update";
+        check(OPERATION, &stored.value)?;
+        let stored = stored.clone();
+        self.write::<E, _>(OPERATION, scope, |db, scope| Box::pin(update(db, scope, OPERATION, stored))).await
+    }
+
+    async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
+        const OPERATION: &str = "store.delete";
+        let (id, version) = (stored.id, stored.version);
+        self.write::<E, _>(OPERATION, scope, move |db, scope| {
+            Box::pin(delete::<E>(db, scope, OPERATION, id, version))
+        })
+        .await
+    }
+}

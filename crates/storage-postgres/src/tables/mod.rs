@@ -1,0 +1,53 @@
+//! One file for each table: its columns, and how they become the entity and back.
+#![allow(unreachable_pub, reason = "what SeaORM's derives make is public")]
+
+pub(crate) mod agent_run;
+mod board;
+mod code_diff;
+mod project;
+mod repository;
+pub(crate) mod run_attempt;
+mod run_step;
+pub(crate) mod tenant;
+mod ticket;
+mod tool_call;
+mod user;
+mod worktree;
+
+use lime_core::{Id, Invalid};
+use sea_orm::JsonValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn id<E>(raw: Option<i64>) -> Option<Id<E>> {
+    raw.map(Id::new)
+}
+
+fn raw<E>(id: Option<Id<E>>) -> Option<i64> {
+    id.map(Id::raw)
+}
+
+/// The word of an enum, which is its text.
+fn word(word: impl std::fmt::Display) -> String {
+    word.to_string()
+}
+
+fn parse_some<T>(
+    word: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    word.map(parse).transpose()
+}
+
+fn known<T>(field: &'static str, code: Option<T>) -> Result<T, Invalid> {
+    code.ok_or_else(|| Invalid::new(field, "has a code that this version does not know"))
+}
+
+fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {
+    serde_json::from_value(value)
+        .map_err(|_| Invalid::new(field, "has a form that this version does not know"))
+}
+
+fn to_json(value: &impl Serialize) -> JsonValue {
+    serde_json::to_value(value).expect("nouns are plain values with text keys, which always become JSON")
+}

@@ -1,0 +1,61 @@
+use async_trait::async_trait;
+use lime_core::identity::{Slug, Tenant, Tenants};
+use lime_core::{Error, ErrorKind, Id, Invalid, Result, Stored};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, SqlErr};
+use tracing::Instrument;
+
+use crate::PgStorage;
+use crate::error::unnamed;
+use crate::tables::tenant;
+
+fn stored(operation: &'static str, model: tenant::Model) -> Result<Stored<Tenant>> {
+    let slug = Slug::parse(model.slug).map_err(|invalid| {
+        Error::new(ErrorKind::Corrupt, operation, format!("the stored tenant cannot be read: {invalid}"))
+            .with("id", model.id)
+    })?;
+    Ok(Stored {
+        id: Id::new(model.id),
+        version: model.version,
+        created_at: model.created_at,
+        updated_at: model.updated_at,
+        value: Tenant { name: model.name, slug },
+    })
+}
+
+#[async_trait]
+impl Tenants for PgStorage {
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
+        const OPERATION: &str = "tenants.create";
+        Invalid::text("name", &tenant.name, 1, 100)
+            .and_then(|()| Invalid::no_nul("name", &tenant.name))
+            .map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        let row = tenant::ActiveModel {
+            name: Set(tenant.name),
+            slug: Set(tenant.slug.as_str().to_owned()),
+            ..Default::default()
+        };
+        let inserted = tenant::Entity::insert(row)
+            .exec_with_returning(self.connection())
+            .instrument(tracing::debug_span!("storage", operation = OPERATION, table = "tenants"))
+            .await;
+        match inserted {
+            Ok(model) => stored(OPERATION, model),
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+                let message = format!("a tenant with the slug {} exists", tenant.slug.as_str());
+                Err(Error::new(ErrorKind::AlreadyExists, OPERATION, message))
+            }
+            Err(error) => Err(unnamed(OPERATION, &error)),
+        }
+    }
+
+    async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
+        const OPERATION: &str = "tenants.by_slug";
+        let found = tenant::Entity::find()
+            .filter(tenant::Column::Slug.eq(slug.as_str()))
+            .one(self.connection())
+            .instrument(tracing::debug_span!("storage", operation = OPERATION, table = "tenants"))
+            .await
+            .map_err(|error| unnamed(OPERATION, &error))?;
+        found.map(|model| stored(OPERATION, model)).transpose()
+    }
+}
