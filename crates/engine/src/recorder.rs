@@ -72,6 +72,8 @@ impl Recorder {
     ///
     /// - Pieces of a message that follow each other become one.
     pub(crate) async fn take(&mut self, event: AgentEvent) -> Result<()> {
+        // Here and not only in the log, since tool calls are made of it too.
+        let event = event.bounded();
         if let (AgentEvent::Delta { text: more }, Some(AgentEvent::Delta { text })) =
             (&event, self.pending.last_mut())
         {

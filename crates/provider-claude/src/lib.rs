@@ -25,7 +25,6 @@ mod failure;
 mod permissions;
 mod provider;
 mod say;
-mod secrets;
 mod session;
 mod translate;
 mod usage;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lime_core::governance::Redactor;
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, SessionSpec};
 use lime_core::runs::{Failure, FailureKind, ProviderId};
 use lime_core::{Error, ErrorKind, Result};
@@ -15,7 +16,6 @@ use crate::command::{command, environment, instructions};
 use crate::environment::{API_KEY, BASE_URL, OAUTH_TOKEN, PASSED_ENV};
 use crate::failure::NO_KEY;
 use crate::permissions::Permissions;
-use crate::secrets::Secrets;
 use crate::session::{ClaudeSession, StillbornSession};
 
 /// The variable that names the program, where it is not `claude` in `PATH`.
@@ -254,11 +254,8 @@ impl AgentProvider for ClaudeProvider {
         };
         let command = command(CliCommand::new(program), &self.settings, &spec, &permissions)?;
         let command = environment(&self.settings, &spec.env)?.apply(command);
-        let mut secrets = Secrets::default();
         let given = spec.env.iter().map(|(_, value)| value);
-        for secret in given.chain(&self.settings.api_key).chain(&self.settings.login_token) {
-            secrets.add(secret);
-        }
+        let redactor = Redactor::new(given.chain(&self.settings.api_key).chain(&self.settings.login_token));
         let process = match CliProcess::spawn(&command, &LIMITS) {
             Ok(process) => process,
             Err(error @ SpawnError::Program(_)) => {
@@ -279,7 +276,13 @@ impl AgentProvider for ClaudeProvider {
             }
         };
         let instructions = instructions(spec.request.mode, &spec.instructions);
-        Ok(Box::new(ClaudeSession::begin(process, &instructions, &spec.request.prompt, permissions, secrets)))
+        Ok(Box::new(ClaudeSession::begin(
+            process,
+            &instructions,
+            &spec.request.prompt,
+            permissions,
+            redactor,
+        )))
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lime_core::governance::Redactor;
 use lime_core::ports::{AgentSession, SessionReport};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome, Usage};
 use lime_provider_cli::{CliExit, CliInput, CliProcess, Line, ReadError, StopPlan, WriteError};
@@ -13,7 +14,6 @@ use tracing::{debug, warn};
 
 use crate::permissions::{Decision, Permissions};
 use crate::say;
-use crate::secrets::Secrets;
 use crate::translate::Translator;
 use crate::verdict::ExitFacts;
 use crate::wire::{Ask, Question};
@@ -40,7 +40,7 @@ pub(crate) struct ClaudeSession {
     events: VecDeque<AgentEvent>,
     translator: Translator,
     permissions: Permissions,
-    secrets: Secrets,
+    redactor: Redactor,
     began: Instant,
     stage: Stage,
     /// What went wrong on this side of the wire.
@@ -62,7 +62,7 @@ impl ClaudeSession {
         instructions: &str,
         prompt: &str,
         permissions: Permissions,
-        secrets: Secrets,
+        redactor: Redactor,
     ) -> Self {
         let (to_cli, messages) = mpsc::channel(MAX_UNWRITTEN);
         let first = [say::initialize(instructions), say::prompt(prompt)];
@@ -74,7 +74,7 @@ impl ClaudeSession {
             events: VecDeque::new(),
             translator: Translator::new(),
             permissions,
-            secrets,
+            redactor,
             began: Instant::now(),
             stage: Stage::Works,
             fault: None,
@@ -95,8 +95,8 @@ impl ClaudeSession {
             self.answer(&line.text);
             events
         };
-        let secrets = &self.secrets;
-        self.events.extend(events.into_iter().map(|event| secrets.hide_in(event).bounded()));
+        let redactor = &self.redactor;
+        self.events.extend(events.into_iter().map(|event| redactor.event(event).bounded()));
         if self.translator.has_result() && matches!(self.stage, Stage::Works) {
             self.process.close_stdin();
             self.stage = Stage::Ends(Instant::now() + END_GRACE);
@@ -248,8 +248,8 @@ impl AgentSession for ClaudeSession {
             facts.stderr.clone_from(&exit.stderr_tail);
             facts.notes = notes(exit);
         }
-        let Self { translator, fault, secrets, .. } = *self;
-        let report = secrets.hide_in_report(translator.finish(&facts));
+        let Self { translator, fault, redactor, .. } = *self;
+        let report = redactor.report(translator.finish(&facts));
         match fault {
             Some(fault) if report.outcome != Outcome::Cancelled => {
                 SessionReport { outcome: Outcome::Failed(fault), ..report }

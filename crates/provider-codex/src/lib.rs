@@ -14,7 +14,6 @@ mod failure;
 mod home;
 mod limits;
 mod provider;
-mod secrets;
 mod session;
 mod tools;
 mod translate;

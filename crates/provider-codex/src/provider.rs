@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::governance::PriceTable;
+use lime_core::governance::{PriceTable, Redactor};
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, SessionSpec};
 use lime_core::runs::{AgentMode, Failure, FailureKind, ProviderId};
 use lime_core::{Error, ErrorKind, Result};
@@ -19,7 +19,6 @@ use crate::command::{API_KEY, BASE_URL, Credentials, PASSED_ENV, Retries, Settin
 use crate::dialogue::{Dialogue, Task};
 use crate::home::Homes;
 use crate::limits::Limits;
-use crate::secrets::Secrets;
 use crate::session::{CodexSession, Parts, StillbornSession};
 use crate::tools::Tools;
 use crate::translate::Translator;
@@ -283,7 +282,7 @@ impl AgentProvider for CodexProvider {
                 )
                 .because(error)
             })?;
-        let secrets = Secrets::of(spec.env.iter().map(|(_, value)| value).chain(credentials.key()));
+        let redactor = Redactor::new(spec.env.iter().map(|(_, value)| value).chain(credentials.key()));
         let command = command(&program, &workdir, &self.passed, &home, &credentials, spec.env);
         let process = match CliProcess::spawn(&command, &LIMITS) {
             Ok(process) => process,
@@ -309,7 +308,7 @@ impl AgentProvider for CodexProvider {
             approvals: ApprovalRule::new(sandbox, workdir),
             limits,
             translator: Translator::new(self.prices.clone()),
-            secrets,
+            redactor,
             home,
         })))
     }

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lime_core::governance::Redactor;
 use lime_core::ports::{AgentSession, SessionReport};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome, Usage};
 use lime_provider_cli::{CliExit, CliInput, CliProcess, Line as CliLine, ReadError, StopPlan, WriteError};
@@ -14,7 +15,6 @@ use crate::dialogue::Dialogue;
 use crate::failure;
 use crate::home::Home;
 use crate::limits::Limits;
-use crate::secrets::Secrets;
 use crate::translate::{Exit, Translator};
 use crate::wire::Line;
 use crate::wire::app::Outgoing;
@@ -43,7 +43,7 @@ pub(crate) struct CodexSession {
     approvals: ApprovalRule,
     limits: Limits,
     translator: Translator,
-    secrets: Secrets,
+    redactor: Redactor,
     events: VecDeque<AgentEvent>,
     stage: Stage,
     /// How it ended as far as this side decided it.
@@ -74,7 +74,7 @@ pub(crate) struct Parts {
     pub(crate) approvals: ApprovalRule,
     pub(crate) limits: Limits,
     pub(crate) translator: Translator,
-    pub(crate) secrets: Secrets,
+    pub(crate) redactor: Redactor,
     pub(crate) home: Home,
 }
 
@@ -90,7 +90,7 @@ impl CodexSession {
             approvals: parts.approvals,
             limits: parts.limits,
             translator: parts.translator,
-            secrets: parts.secrets,
+            redactor: parts.redactor,
             events: VecDeque::new(),
             stage: Stage::Starts(Instant::now() + START_PATIENCE),
             verdict: None,
@@ -133,7 +133,7 @@ impl CodexSession {
 
     /// Hears a line: translates it, answers it, and sees whether the run goes on.
     fn take(&mut self, line: &CliLine) {
-        let clean = self.secrets.hide(&line.text);
+        let clean = self.redactor.text(&line.text);
         if let Some(bytes) = line.truncated {
             let events = self.translator.cut_line(&clean, bytes);
             self.events.extend(events);
@@ -294,7 +294,7 @@ impl AgentSession for CodexSession {
 
     async fn report(mut self: Box<Self>) -> SessionReport {
         self.cancel().await;
-        let Self { translator, verdict, exit, secrets, .. } = *self;
+        let Self { translator, verdict, exit, redactor, .. } = *self;
         let mut facts = Exit::default();
         let mut notes = Vec::new();
         if let Some(exit) = exit {
@@ -302,7 +302,7 @@ impl AgentSession for CodexSession {
             facts = Exit {
                 code: exit.code,
                 signal: exit.signal,
-                stderr: secrets.hide(&exit.stderr_tail).into_owned(),
+                stderr: redactor.text(&exit.stderr_tail).into_owned(),
             };
         }
         let mut report = translator.finish(&facts);

@@ -1,6 +1,6 @@
 //! The suite of [`Storage`](lime_core::ports::Storage): stores, queue and event log.
 //!
-//! - The queue is one for all tenants, so a test wants a storage for itself, or to be run one after another.
+//! - The queue is one for all tenants, so each test wants a storage for itself.
 
 pub mod entities;
 pub mod events;
@@ -34,18 +34,6 @@ macro_rules! list {
                     })+
                 })+
             };
-        }
-
-        /// Runs every test on one storage, one after another, and gives their names.
-        ///
-        /// - For a storage that is slow to make.
-        pub async fn all(subject: $crate::scene::Subject) -> Vec<&'static str> {
-            let mut names = Vec::new();
-            $($(
-                names.push(concat!(stringify!($module), "::", stringify!($test)));
-                $module::$test(subject.clone()).await;
-            )+)+
-            names
         }
     };
 }

@@ -72,10 +72,13 @@ entity! {
     refers AGENT_RUN_ID -> AgentRun SetNull(|worktree| worktree.agent_run_id = None);
     refers REPOSITORY_ID -> Repository SetNull(|worktree| worktree.repository_id = None);
     validate |worktree| {
-        for (field, text) in
-            [("branch", &worktree.branch), ("base_branch", &worktree.base_branch), ("path", &worktree.path)]
-        {
-            Invalid::text(field, text, 1, 4_096)?;
+        // What an index of PostgreSQL holds.
+        for (field, text, most) in [
+            ("branch", &worktree.branch, 255),
+            ("base_branch", &worktree.base_branch, 255),
+            ("path", &worktree.path, 2_000),
+        ] {
+            Invalid::text(field, text, 1, most)?;
             Invalid::no_nul(field, text)?;
         }
         Ok(())

@@ -319,7 +319,7 @@ mod tests {
     fn what_nobody_knows_is_kept() {
         let raw = json!({ "type": "hologram", "depth": 3 });
         let event: AgentEvent = serde_json::from_value(raw.clone()).unwrap();
-        assert_eq!(event, AgentEvent::Unknown(raw.clone()));
+        assert_eq!(event, AgentEvent::Unknown(raw));
         let recorded = RunEvent { run_id: Id::new(5), seq: 2, ts: DateTime::UNIX_EPOCH, event };
         let wire = serde_json::to_value(&recorded).unwrap();
         assert_eq!(wire["runId"], "5");
