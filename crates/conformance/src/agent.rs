@@ -1,4 +1,5 @@
-//! The suite of [`AgentProvider`] and [`AgentSession`].
+//! The suite of [`AgentProvider`](lime_core::ports::AgentProvider) and
+//! [`AgentSession`](lime_core::ports::AgentSession).
 //!
 //! - What the agent of a test is to do is a [`Task`]; an [`AgentFixture`] sets a [`Stage`] for it, with a scripted
 //!   model or whatever the provider's agents listen to. A task that it cannot set is skipped, visibly.

@@ -88,7 +88,7 @@ impl AgentSession for ReplaySession {
             };
             if !next.wait.is_zero() {
                 // A fixed point in time, so that a wait that is broken off does not begin again.
-                sleep_until(Instant::now() + next.wait).await;
+                sleep_until(*self.due.get_or_insert_with(|| Instant::now() + next.wait)).await;
             }
             self.due = None;
             let event = self.moments.pop_front().and_then(|moment| self.perform(moment.what));
