@@ -69,6 +69,7 @@ pub trait AgentSession: Send {
     ///
     /// - Safe to cancel: an event is never lost in a `select!`.
     /// - After `None`, `None` again.
+    /// - Never a [`Status`](AgentEvent::Status): the state of a run is the queue's to tell.
     async fn next_event(&mut self) -> Option<AgentEvent>;
 
     /// Stops the agent: by its protocol, then by closing its input, then by signals, then every descendant.
