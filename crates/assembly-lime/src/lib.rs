@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub use lime_core::*;
-pub use lime_engine::{Factory, FactoryBuilder, KeepWorktree, RunningWorker, SystemClock, Worker, WorkerConfig};
+pub use lime_engine::{
+    Factory, FactoryBuilder, KeepWorktree, RunningWorker, SystemClock, Worker, WorkerConfig,
+};
 
 /// Local git: repositories on disk or at any clonable URL, and a worktree for each attempt.
 #[cfg(feature = "git")]
