@@ -1,6 +1,5 @@
 //! A database of its own for each test.
 #![allow(unreachable_pub, reason = "this is a module of several tests")]
-#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +46,7 @@ impl Fresh {
         let admin = match Database::connect(admin()).await {
             Ok(admin) => admin,
             Err(_) => {
-                println!("skipped: no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
+                lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
                 return None;
             }
         };
