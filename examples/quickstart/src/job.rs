@@ -10,7 +10,7 @@ use assembly_lime::repos::{RepoKind, Worktree, WorktreeStatus};
 use assembly_lime::runs::{AgentRun, RunStatus};
 use assembly_lime::{Factory, LookupExt, Query, Result, RunningWorker, Scope, Stored};
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::agent::{Agent, Chosen};
 use crate::args::Args;
@@ -157,22 +157,33 @@ impl Job {
     }
 
     /// Shows every event until the run has ended; the first interrupt cancels it.
+    ///
+    /// - The stream is polled all the while: it may be in the middle of a read, which holds the one connection of an
+    ///   embedded database.
     async fn follow(&self, show: &mut dyn Show, interrupts: &Interrupts) -> Result<End> {
         let mut events = self.factory.watch(&self.scope, self.run.id, 0);
-        let mut give_up = None;
+        let cancelled = async {
+            interrupts.reach(1).await;
+            self.factory.cancel(&self.scope, self.run.id).await?;
+            sleep(CANCEL_PATIENCE).await;
+            Ok(())
+        };
+        tokio::pin!(cancelled);
+        let mut told = false;
         loop {
             tokio::select! {
                 live = events.next() => match live {
                     Some(live) => show.event(live?),
                     None => return self.end().await,
                 },
-                () = interrupts.reach(1), if give_up.is_none() => {
+                () = interrupts.reach(1), if !told => {
+                    told = true;
                     show.note("Cancelling; once more ends this at once.");
-                    give_up = Some(Instant::now() + CANCEL_PATIENCE);
-                    self.factory.cancel(&self.scope, self.run.id).await?;
                 }
-                () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
+                waited = &mut cancelled => {
+                    waited?;
                     show.note("The run does not end; the agent is killed.");
+                    drop(events);
                     return self.end().await;
                 }
             }
