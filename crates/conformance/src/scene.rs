@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use lime_core::identity::{Slug, Tenant};
 use lime_core::planning::{Board, Project, Ticket, Workflow};
-use lime_core::ports::{Claim, Storage, WorkerName};
+use lime_core::ports::{Claim, Claimant, Storage, WorkerName};
 use lime_core::repos::{RepoKind, Repository};
 use lime_core::runs::{AgentMode, AgentRun, Lease, Outcome, ProviderId};
 use lime_core::{Id, Scope, Stored};
@@ -16,6 +16,11 @@ pub type Subject = Arc<dyn Storage>;
 
 /// A lease that outlives every test.
 pub const LONG: Duration = Duration::from_secs(600);
+
+/// The provider of most runs.
+pub const PROVIDER: ProviderId = ProviderId::from_static("replay");
+/// A provider with a name of every character.
+pub const OTHER_PROVIDER: ProviderId = ProviderId::from_static("my-own_2");
 
 /// A tenant of its own, with a project.
 #[derive(Debug)]
@@ -42,7 +47,7 @@ impl Scene {
 
     /// A run that has not been stored.
     pub fn a_run(&self) -> AgentRun {
-        AgentRun::new(self.project.id, ProviderId::from_static("replay"), AgentMode::Implement, "do it")
+        AgentRun::new(self.project.id, PROVIDER, AgentMode::Implement, "do it")
     }
 
     /// A run that waits in the queue.
@@ -83,8 +88,8 @@ impl Scene {
 }
 
 /// The worker of the tests.
-pub fn worker() -> WorkerName {
-    WorkerName::parse("conformance").unwrap()
+pub fn worker() -> Claimant {
+    Claimant { worker: WorkerName::parse("conformance").unwrap(), providers: vec![PROVIDER, OTHER_PROVIDER] }
 }
 
 /// Leases just this run; whatever else waits is left as it is in the end.

@@ -1,7 +1,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use lime_core::ports::{Claim, WorkerName};
+use lime_core::ports::{Claim, Claimant, WorkerName};
 use lime_core::{Error, ErrorKind, Result};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,7 @@ impl Default for WorkerConfig {
 pub struct Worker {
     factory: Factory,
     config: Arc<WorkerConfig>,
+    claimant: Claimant,
 }
 
 /// A worker at work in a task of its own.
@@ -94,13 +95,19 @@ impl RunningWorker {
 }
 
 impl Worker {
-    /// A worker of this factory.
+    /// A worker of this factory; it takes runs of the factory's providers only.
     ///
-    /// - Fails with `Invalid` if the factory was given no workspaces, or the configuration contradicts itself.
+    /// - Fails with `Invalid` if the factory was given no workspaces or no provider, or the configuration contradicts itself.
     pub fn new(factory: &Factory, config: WorkerConfig) -> Result<Self> {
         const OPERATION: &str = "worker.new";
         if factory.parts.workspaces.is_none() {
             return Err(Error::invalid(OPERATION, "a worker needs a factory with workspaces"));
+        }
+        if factory.parts.providers.is_empty() {
+            return Err(Error::invalid(
+                OPERATION,
+                "a worker needs a factory with a provider, or it finds no work",
+            ));
         }
         if config.concurrency == 0 {
             return Err(Error::invalid(OPERATION, "the concurrency must be 1 or more"));
@@ -111,7 +118,9 @@ impl Worker {
                 "the heartbeat must be above 0 and at most a third of the lease",
             ));
         }
-        Ok(Self { factory: factory.clone(), config: Arc::new(config) })
+        let providers = factory.parts.providers.keys().cloned().collect();
+        let claimant = Claimant { worker: config.name.clone(), providers };
+        Ok(Self { factory: factory.clone(), config: Arc::new(config), claimant })
     }
 
     /// Starts to work in a task of its own.
@@ -159,7 +168,7 @@ impl Worker {
     }
 
     async fn claim(&self, max: usize) -> Vec<Claim> {
-        match self.factory.storage().claim(&self.config.name, max, self.config.lease).await {
+        match self.factory.storage().claim(&self.claimant, max, self.config.lease).await {
             Ok(claims) => claims,
             Err(error) => {
                 tracing::warn!(error = %error.report(), "no claim");

@@ -182,6 +182,22 @@ impl EventLog for PgStorage {
     }
 }
 
+impl PgStorage {
+    /// Reads a page to its end even while nobody polls the stream, which may last: a connection that such a stream
+    /// held could be the only one.
+    async fn page(
+        &self,
+        scope: &Scope,
+        run: Id<AgentRun>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<RunEvent>> {
+        let (this, scope) = (self.clone(), scope.clone());
+        let work = async move { this.read(&scope, run, after, limit).await };
+        self.detached("events.subscribe", tracing::Span::current(), work).await
+    }
+}
+
 /// Reads the log page by page; at its end, waits for news of this process, or for the time to look for others'.
 fn follow(
     storage: PgStorage,
@@ -196,7 +212,7 @@ fn follow(
         async move {
             let (mut follower, after) = state?;
             loop {
-                let page = match storage.read(&scope, run, after, PAGE).await {
+                let page = match storage.page(&scope, run, after, PAGE).await {
                     Ok(page) => page,
                     Err(error) => return Some((vec![Err(error)], None)),
                 };

@@ -243,3 +243,22 @@ async fn an_embedded_database_survives_cancelled_calls() {
     survives_cancelled_calls(embedded.storage()).await;
     embedded.close().await.unwrap();
 }
+
+/// A stream that nobody polls must not keep the connection that it has begun to read on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_is_not_polled_holds_nobody_up() {
+    let Some(fresh) = Fresh::create().await else { return };
+    let options = PoolOptions { max_connections: 1, acquire_timeout: Duration::from_secs(5), ..options() };
+    let storage = PgStorage::connect(&fresh.url, &options).await.unwrap();
+    storage.migrate().await.unwrap();
+    let (scope, project) = scene(&storage).await;
+    let run = submit(&storage, &scope, &project).await;
+    for _ in 0..20 {
+        let mut stream = storage.subscribe(&scope, run.id, 0);
+        if stream.next().now_or_never().is_some() {
+            continue; // the page was there at once, so nothing was left half read
+        }
+        Lookup::get(&storage, &scope, run.id).await.unwrap();
+        assert!(stream.next().await.unwrap().is_ok(), "the stream goes on where it was");
+    }
+}

@@ -13,13 +13,13 @@ use lime_core::planning::{
 use lime_core::ports::{Progress, Storage};
 use lime_core::repos::{CodeDiff, DiffStats, RepoKind, Repository, Worktree, WorktreeStatus};
 use lime_core::runs::{
-    AgentMode, AgentRun, Constraints, Failure, FailureKind, Outcome, ProviderId, RunArtifact, RunStatus,
-    RunStep, StepKind, StepStatus, StopReason, ToolCall, ToolCallStatus, ToolTally, Usage,
+    AgentMode, AgentRun, Constraints, Failure, FailureKind, Outcome, RunArtifact, RunStatus, RunStep,
+    StepKind, StepStatus, StopReason, ToolCall, ToolCallStatus, ToolTally, Usage,
 };
 use lime_core::{Editable, Id, Lookup, Micros, Scope, Store};
 use serde_json::{Map, json};
 
-use crate::scene::{Scene, Subject, settlement};
+use crate::scene::{OTHER_PROVIDER, Scene, Subject, settlement};
 
 async fn round_trip<E>(storage: &Subject, scope: &Scope, values: impl IntoIterator<Item = E>)
 where
@@ -285,7 +285,7 @@ pub async fn a_run_comes_back_as_it_was(storage: Subject) {
         trigger_message_id: Some(Id::new(5)),
         channel_id: Some(Id::new(6)),
         mode: AgentMode::Bugfix,
-        provider: ProviderId::parse("my-own_2").unwrap(),
+        provider: OTHER_PROVIDER,
         model: Some("m".into()),
         base_ref: Some("v1".into()),
         branch: Some("fix".into()),

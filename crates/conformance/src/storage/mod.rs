@@ -68,6 +68,7 @@ list! { $
         a_submitted_run_waits
         a_run_is_leased_once
         the_longest_waiting_goes_first
+        runs_of_other_providers_wait_on
         concurrent_claims_share_nothing
         a_heartbeat_extends_the_lease
         a_lost_lease_is_stale_for_every_write

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lime_core::ports::Progress;
+use lime_core::ports::{Claimant, Progress};
 use lime_core::runs::{
     AgentEvent, AgentRun, AttemptEnd, FailureKind, Outcome, RunAttempt, RunEvent, RunStatus, StopReason,
     Usage,
 };
 use lime_core::{ErrorKind, Id, Lookup, LookupExt, Micros, Query, Scope, Stored};
 
-use crate::scene::{LONG, Scene, Subject, claim, forged, settlement, worker};
+use crate::scene::{LONG, OTHER_PROVIDER, Scene, Subject, claim, forged, settlement, worker};
 
 /// Short enough to wait for, long enough for a few calls.
 const SHORT: Duration = Duration::from_millis(400);
@@ -84,6 +84,21 @@ pub async fn the_longest_waiting_goes_first(storage: Subject) {
     for claim in claims {
         storage.settle(&claim.lease, settlement(Outcome::Cancelled)).await.unwrap();
     }
+}
+
+/// `claim`: only runs of the claimant's providers; the others stay for somebody who has them.
+pub async fn runs_of_other_providers_wait_on(storage: Subject) {
+    let scene = Scene::new(&storage).await;
+    let first = scene.queued(&storage).await.id;
+    let other = AgentRun { provider: OTHER_PROVIDER, ..scene.a_run() };
+    let second = storage.submit(&scene.scope, other).await.unwrap().id;
+    let with = |providers| Claimant { providers, ..worker() };
+    assert!(storage.claim(&with(vec![]), 10, LONG).await.unwrap().is_empty());
+    let claims = storage.claim(&with(vec![OTHER_PROVIDER]), 10, LONG).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.lease.run).collect::<Vec<_>>(), [second]);
+    assert_eq!(get(&storage, &scene.scope, first).await.status, RunStatus::Queued);
+    storage.settle(&claims[0].lease, settlement(Outcome::Cancelled)).await.unwrap();
+    storage.request_cancel(&scene.scope, first).await.unwrap();
 }
 
 /// `claim`: many workers at once never get the same run, and together they get them all.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{MemoryStorage, State, stale};
-use crate::ports::{Claim, Progress, Queue, Settlement, Signals, WorkerName};
+use crate::ports::{Claim, Claimant, Progress, Queue, Settlement, Signals, WorkerName};
 use crate::runs::{
     AgentEvent, AgentRun, AttemptEnd, Failure, Lease, Outcome, RunAttempt, RunSignal, RunStatus, Usage,
 };
@@ -170,7 +170,7 @@ impl Queue for MemoryStorage {
         Ok(state.run(id).clone())
     }
 
-    async fn claim(&self, worker: &WorkerName, max: usize, lease: Duration) -> Result<Vec<Claim>> {
+    async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>> {
         let now = self.now();
         let mut state = self.lock();
         let mut touched = state.rescue(now);
@@ -179,12 +179,15 @@ impl Queue for MemoryStorage {
             .rows
             .values()
             .filter(|row| row.stored.status == RunStatus::Queued)
+            .filter(|row| claimant.providers.contains(&row.stored.provider))
             .map(|row| row.stored.id)
             .take(max)
             .collect();
         touched.extend(&waiting);
-        let claims =
-            waiting.into_iter().map(|id| state.start_attempt(id, worker, after(now, lease), now)).collect();
+        let claims = waiting
+            .into_iter()
+            .map(|id| state.start_attempt(id, &claimant.worker, after(now, lease), now))
+            .collect();
         drop(state);
         touched.into_iter().for_each(|run| self.0.hub.recorded(run));
         Ok(claims)

@@ -17,7 +17,7 @@ pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSp
 pub use clock::Clock;
 pub use events::{EventLog, EventStream, Live};
 pub use instructions::{InstructionSource, RunTarget};
-pub use queue::{Claim, Progress, Queue, Settlement, Signals, WorkerName};
+pub use queue::{Claim, Claimant, Progress, Queue, Settlement, Signals, WorkerName};
 pub use repo::{BranchState, RepoAccess, RepoDescription, RepoProvider};
 pub use storage::Storage;
 pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspaces};

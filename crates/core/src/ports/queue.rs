@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::agents::ResolvedInstructions;
-use crate::runs::{AgentEvent, AgentRun, Lease, Outcome, RunArtifact, ToolTally, Usage};
+use crate::runs::{AgentEvent, AgentRun, Lease, Outcome, ProviderId, RunArtifact, ToolTally, Usage};
 use crate::{Id, Invalid, Result, Scope, Stored};
 
 /// The name that a worker gives itself, for operators: 1 to 200 characters, best with host and process.
@@ -42,11 +42,12 @@ pub trait Queue: Send + Sync {
 
     /// Leases up to `max` runs to a worker, those waiting longest first, of any tenant.
     ///
+    /// - Only runs of the claimant's providers; those of others wait on for somebody who has them.
     /// - No run is leased twice at once. Each claim is a new attempt with the next number.
     /// - A running run whose lease ran out is queued again first, its attempt marked lost; after
     ///   [`AgentRun::MAX_CRASHES`] of them it fails instead, with `worker_lost` and an error event.
     /// - Gives back an empty list when nothing waits; never blocks for work.
-    async fn claim(&self, worker: &WorkerName, max: usize, lease: Duration) -> Result<Vec<Claim>>;
+    async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>>;
 
     /// Shows a sign of life and extends the lease to `lease` from now.
     ///
@@ -82,6 +83,15 @@ pub trait Queue: Send + Sync {
     /// - Asking again changes nothing, and a run that has ended stays as it is: both give back the run.
     /// - Fails with `NotFound`.
     async fn request_cancel(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>>;
+}
+
+/// Who claims runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// The worker.
+    pub worker: WorkerName,
+    /// The providers whose runs it can work.
+    pub providers: Vec<ProviderId>,
 }
 
 /// A run that a worker has leased.

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lime_core::ports::{Claim, Settlement, WorkerName};
+use lime_core::ports::{Claim, Claimant, Settlement};
 use lime_core::runs::{AgentRun, AttemptEnd, Failure, Lease, Outcome, RunSignal, RunStatus, Usage};
 use lime_core::{Error, ErrorKind, Id, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
@@ -74,7 +74,7 @@ static TAKE: LazyLock<String> = LazyLock::new(|| {
     let running = RunStatus::Running;
     format!(
         "WITH waiting AS (
-             SELECT tenant_id, id, attempt_count FROM agent_runs WHERE status IN ({waiting})
+             SELECT tenant_id, id, attempt_count FROM agent_runs WHERE status IN ({waiting}) AND provider = ANY($6)
              ORDER BY id LIMIT $1 {LOCK} SKIP LOCKED
          ), attempts AS (
              INSERT INTO run_attempts (tenant_id, run_id, number, worker, heartbeat_at)
@@ -100,17 +100,19 @@ static TAKE: LazyLock<String> = LazyLock::new(|| {
 pub(super) async fn take(
     db: &impl ConnectionTrait,
     operation: &'static str,
-    worker: &WorkerName,
+    claimant: &Claimant,
     max: usize,
     lease: Duration,
 ) -> Result<Vec<Claim>> {
     let event = status(RunStatus::Running, None);
+    let providers: Vec<String> = claimant.providers.iter().map(|id| id.as_str().to_owned()).collect();
     let values = [
         i64::try_from(max).unwrap_or(i64::MAX).into(),
-        worker.as_str().into(),
+        claimant.worker.as_str().into(),
         millis(lease),
         event.type_name().into(),
         payload(&event).into(),
+        providers.into(),
     ];
     let rows = db.query_all_raw(sql(TAKE.as_str(), values)).await;
     let rows = rows.map_err(|error| unnamed(operation, &error))?;

@@ -6,7 +6,7 @@ mod held;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::ports::{Claim, Progress, Queue, Settlement, Signals, WorkerName};
+use lime_core::ports::{Claim, Claimant, Progress, Queue, Settlement, Signals};
 use lime_core::runs::{AgentEvent, AgentRun, AttemptEnd, Lease, RunSignal, RunStatus};
 use lime_core::{Entity, Error, Id, Result, Scope, Stored};
 use sea_orm::{ConnectionTrait, Value};
@@ -60,14 +60,14 @@ impl Queue for PgStorage {
         self.detached(OPERATION, span, work).await
     }
 
-    async fn claim(&self, worker: &WorkerName, max: usize, lease: Duration) -> Result<Vec<Claim>> {
+    async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>> {
         const OPERATION: &str = "queue.claim";
-        let (this, worker) = (self.clone(), worker.clone());
+        let (this, claimant) = (self.clone(), claimant.clone());
         let span = tracing::debug_span!("storage", operation = OPERATION, table = AgentRun::TABLE);
         let work = async move {
             let tx = this.begin(OPERATION).await?;
             let rescued = claim::rescue(&tx, OPERATION).await?;
-            let claims = claim::take(&tx, OPERATION, &worker, max, lease).await?;
+            let claims = claim::take(&tx, OPERATION, &claimant, max, lease).await?;
             commit(OPERATION, tx).await?;
             let taken = claims.iter().map(|claim| claim.lease.run);
             rescued.into_iter().chain(taken).for_each(|run| this.hub().recorded(run));

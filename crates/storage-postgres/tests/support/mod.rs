@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::planning::Project;
-use lime_core::ports::{Claim, Queue, Settlement, WorkerName};
+use lime_core::ports::{Claim, Claimant, Queue, Settlement, WorkerName};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Outcome, ProviderId, Usage};
 use lime_core::{Scope, Store, Stored};
 use lime_storage_postgres::sea_orm::{
@@ -116,8 +116,9 @@ pub async fn claim(storage: &PgStorage, lease: Duration) -> Claim {
     storage.claim(&worker(), 1, lease).await.unwrap().pop().unwrap()
 }
 
-pub fn worker() -> WorkerName {
-    WorkerName::parse("a test").unwrap()
+pub fn worker() -> Claimant {
+    let providers = vec![ProviderId::from_static("replay")];
+    Claimant { worker: WorkerName::parse("a test").unwrap(), providers }
 }
 
 pub fn log(text: impl Into<String>) -> AgentEvent {
