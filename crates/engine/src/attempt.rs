@@ -12,11 +12,11 @@ use lime_core::{Error, ErrorKind, Result};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{KeepWorktree, WorkerConfig};
 use crate::factory::Parts;
 use crate::heartbeat::{self, Stop, StopWish};
 use crate::recorder::{Recorder, persist};
 use crate::steps::Steps;
-use crate::worker::{KeepWorktree, WorkerConfig};
 
 use self::checkout::Checkout;
 

@@ -11,6 +11,7 @@
 
 mod attempt;
 mod clock;
+mod config;
 mod factory;
 mod heartbeat;
 mod paths;
@@ -20,5 +21,6 @@ mod submit;
 mod worker;
 
 pub use clock::SystemClock;
+pub use config::{KeepWorktree, WorkerConfig};
 pub use factory::{Factory, FactoryBuilder};
-pub use worker::{KeepWorktree, RunningWorker, Worker, WorkerConfig};
+pub use worker::{RunningWorker, Worker};
