@@ -14,6 +14,7 @@ use lime_storage_postgres::sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
 };
 use lime_storage_postgres::{PgStorage, PoolOptions};
+use tokio::sync::OnceCell;
 
 fn server_url() -> String {
     std::env::var("LIME_TEST_DATABASE_URL")
@@ -43,13 +44,13 @@ impl Fresh {
             since.subsec_nanos(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let admin = match Database::connect(admin()).await {
-            Ok(admin) => admin,
-            Err(_) => {
-                lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
-                return None;
-            }
-        };
+        static ANSWERS: OnceCell<bool> = OnceCell::const_new();
+        let answers = || async { Database::connect(admin()).await.is_ok() };
+        if !*ANSWERS.get_or_init(answers).await {
+            lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
+            return None;
+        }
+        let admin = Database::connect(admin()).await.unwrap();
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
         admin.close().await.unwrap();
         let server = server_url();
