@@ -156,10 +156,7 @@ impl Job {
         exit
     }
 
-    /// Shows every event until the run has ended; the first interrupt cancels it.
-    ///
-    /// - The stream is polled all the while: it may be in the middle of a read, which holds the one connection of an
-    ///   embedded database.
+    /// Shows every event until the run has ended; the first interrupt cancels it, and what comes meanwhile is shown.
     async fn follow(&self, show: &mut dyn Show, interrupts: &Interrupts) -> Result<End> {
         let mut events = self.factory.watch(&self.scope, self.run.id, 0);
         let cancelled = async {
