@@ -125,12 +125,12 @@ impl Attempt {
         recorder.flush().await?;
 
         let step = recorder.steps().begin("prepare").await?;
-        let checkout = tokio::select! {
-            checkout = self.prepare() => checkout,
-            _ = self.wish.wait() => return Ok(Ending::of(Outcome::Cancelled)),
-        };
-        let checkout = match checkout {
-            Ok(checkout) => slot.insert(checkout),
+        let checkout = match self.prepare().await {
+            Ok(Some(checkout)) => slot.insert(checkout),
+            Ok(None) => {
+                recorder.steps().fail(step, "stopped before it was done").await?;
+                return Ok(Ending::of(Outcome::Cancelled));
+            }
             Err(error) => {
                 recorder.steps().fail(step, error.message()).await?;
                 return Err(error);

@@ -32,8 +32,8 @@ impl Attempt {
         })
     }
 
-    /// Makes the checkout, and a row of it.
-    pub(super) async fn prepare(&self) -> Result<Checkout> {
+    /// Makes the checkout, and a row of it; nothing if the attempt has to stop meanwhile.
+    pub(super) async fn prepare(&self) -> Result<Option<Checkout>> {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let Some(repository) = run.repository_id else {
             return Err(Error::invalid(
@@ -54,7 +54,11 @@ impl Attempt {
             base: run.base_ref.clone().unwrap_or_else(|| repository.default_branch.clone()),
             branch: run.branch.clone().unwrap_or_else(|| format!("lime/run-{}", run.id)),
         };
-        let workspace = self.workspaces()?.prepare(&spec).await?;
+        // Only this may be broken off, since it clears up after itself: a checkout that is made gets its row.
+        let workspace = tokio::select! {
+            workspace = self.workspaces()?.prepare(&spec) => workspace?,
+            _ = self.wish.wait() => return Ok(None),
+        };
         let row = Worktree {
             project_id: run.project_id,
             ticket_id: run.ticket_id,
@@ -72,7 +76,7 @@ impl Attempt {
             removed_at: None,
         };
         match storage.insert(&scope, row).await {
-            Ok(row) => Ok(Checkout { repository, workspace, row }),
+            Ok(row) => Ok(Some(Checkout { repository, workspace, row })),
             Err(error) => {
                 self.remove(&workspace).await;
                 Err(error)
