@@ -5,9 +5,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lime_core::agents::{InstructionLayer, LayerScope};
 use lime_core::planning::{Board, Ticket, Workflow};
-use lime_core::ports::{BranchState, EventLog, Queue, Settlement};
+use lime_core::ports::{
+    Author, BranchState, Changes, CommitId, EventLog, Queue, RepoAccess, Settlement, Workspace,
+    WorkspaceSpec, Workspaces,
+};
 use lime_core::repos::{Worktree, WorktreeStatus};
 use lime_core::runs::{
     AgentEvent, AgentMode, AgentRun, Constraints, Failure, FailureKind, Lease, MessageRole, Outcome,
@@ -174,6 +178,60 @@ async fn cancelling_stops_the_agent_and_delivers_nothing() {
     let ended = scene.factory.wait(&scene.scope, run).await.unwrap();
     assert_eq!((ended.status, ended.stop_reason), (RunStatus::Cancelled, Some(StopReason::Cancelled)));
     assert_eq!(calls().await[0].status, ToolCallStatus::Error, "an open call was left open");
+    worker.stop(Duration::from_secs(5)).await.unwrap();
+}
+
+/// Checkouts that take for ever to be made.
+struct Stuck;
+
+#[async_trait]
+impl Workspaces for Stuck {
+    async fn prepare(&self, _: &WorkspaceSpec) -> lime_core::Result<Workspace> {
+        std::future::pending().await
+    }
+
+    async fn changes(&self, _: &Workspace) -> lime_core::Result<Changes> {
+        panic!("there is no checkout to look at")
+    }
+
+    async fn commit(&self, _: &Workspace, _: &str, _: &Author) -> lime_core::Result<Option<CommitId>> {
+        panic!("there is nothing to commit")
+    }
+
+    async fn publish(&self, _: &Workspace, _: &RepoAccess, _: &CommitId) -> lime_core::Result<()> {
+        panic!("there is nothing to publish")
+    }
+
+    async fn remove(&self, _: &Workspace) -> lime_core::Result<()> {
+        panic!("there is no checkout to remove")
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_while_its_checkout_is_made() {
+    let scene = Scene::new(Setting::default()).await;
+    let stub = support::Stub {
+        acts: vec![],
+        outcome: Outcome::Cancelled,
+        usage: Usage::default(),
+        specs: scene.specs.clone(),
+    };
+    let factory = Factory::builder(scene.storage.clone())
+        .provider(stub)
+        .repos(repos(BranchState::Missing))
+        .workspaces(Stuck)
+        .build();
+    let scene = Scene { factory, ..scene };
+    let run = scene.submit(scene.a_run()).await;
+    let worker = scene.worker();
+    let steps = || async { scene.storage.all(&scene.scope, Query::<RunStep>::all()).await.unwrap() };
+    while steps().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    scene.factory.cancel(&scene.scope, run).await.unwrap();
+    assert_eq!(scene.factory.wait(&scene.scope, run).await.unwrap().status, RunStatus::Cancelled);
+    assert_eq!(steps().await[0].status, StepStatus::Failed);
+    assert!(scene.specs.lock().unwrap().is_empty(), "an agent was started without a place to work");
     worker.stop(Duration::from_secs(5)).await.unwrap();
 }
 
