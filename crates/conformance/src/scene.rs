@@ -111,14 +111,7 @@ pub async fn claim(storage: &Subject, run: Id<AgentRun>, lease: Duration) -> Cla
 
 /// A settlement with this outcome and nothing else.
 pub fn settlement(outcome: Outcome) -> lime_core::ports::Settlement {
-    lime_core::ports::Settlement {
-        outcome,
-        summary: None,
-        usage: lime_core::runs::Usage::default(),
-        tool_calls: Vec::new(),
-        artifacts: Vec::new(),
-        events: Vec::new(),
-    }
+    lime_core::ports::Settlement::new(outcome)
 }
 
 /// A lease that was never given.

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::runs::Lease;
+
 /// The result of a port or engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -110,6 +112,14 @@ impl Error {
     /// [`ErrorKind::NotFound`] about the thing with this name and id.
     pub fn not_found(operation: &'static str, what: &'static str, id: impl fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, operation, format!("there is no {what} {id}"))
+    }
+
+    /// [`ErrorKind::StaleLease`] of this lease.
+    pub fn stale_lease(operation: &'static str, lease: &Lease) -> Self {
+        let message = "the lease is lost or the run has ended, so nothing was changed";
+        Self::new(ErrorKind::StaleLease, operation, message)
+            .with("run", lease.run)
+            .with("attempt", lease.attempt)
     }
 
     /// [`ErrorKind::Invalid`], with a message that names the field and the rule.

@@ -7,7 +7,7 @@ mod delivery;
 use std::sync::Arc;
 
 use lime_core::ports::{Claim, Settlement};
-use lime_core::runs::{AgentEvent, Failure, FailureKind, Lease, Outcome, Usage};
+use lime_core::runs::{AgentEvent, Failure, FailureKind, Lease, Outcome};
 use lime_core::{Error, ErrorKind, Result};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -219,14 +219,8 @@ impl Attempt {
             FailureKind::Internal,
             "A fault of the software stopped the run; its log says more.",
         );
-        let settlement = Settlement {
-            events: vec![failure.clone().into_event(Some(error.to_string()))],
-            outcome: Outcome::Failed(failure),
-            summary: None,
-            usage: Usage::default(),
-            tool_calls: Vec::new(),
-            artifacts: Vec::new(),
-        };
+        let events = vec![failure.clone().into_event(Some(error.to_string()))];
+        let settlement = Settlement { events, ..Settlement::new(Outcome::Failed(failure)) };
         if let Err(error) = persist(|| parts.storage.settle(&lease, settlement.clone())).await {
             tracing::error!(run = %lease.run, %error, "the run could not be settled; its lease will run out");
         }

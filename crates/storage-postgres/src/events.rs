@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use crate::PgStorage;
 use crate::error::unnamed;
-use crate::fence::{LEASED, key, stale};
+use crate::fence::{LEASED, key};
 use crate::storage::{span, sql};
 
 /// Recorded events as the two arrays that `UNNEST` takes apart again: types and payloads.
@@ -124,7 +124,7 @@ impl EventLog for PgStorage {
             .await
             .map_err(|error| unnamed(OPERATION, &error))?;
         if rows.is_empty() {
-            return Err(stale(OPERATION, lease));
+            return Err(Error::stale_lease(OPERATION, lease));
         }
         let place = |(row, event): (&QueryResult, AgentEvent)| -> Result<RunEvent, DbErr> {
             Ok(RunEvent {

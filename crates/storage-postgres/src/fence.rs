@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use lime_core::runs::{Lease, RunSignal, RunStatus};
-use lime_core::{Error, ErrorKind, Result, Scope};
+use lime_core::{Error, Result, Scope};
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::error::unnamed;
@@ -28,26 +28,16 @@ pub(crate) fn key<const N: usize>(lease: &Lease, more: [Value; N]) -> impl Itera
     [lease.tenant.raw().into(), lease.run.raw().into(), lease.attempt.raw().into()].into_iter().chain(more)
 }
 
-pub(crate) fn stale(operation: &'static str, lease: &Lease) -> Error {
-    Error::new(
-        ErrorKind::StaleLease,
-        operation,
-        "the lease is lost or the run has ended, so nothing was changed",
-    )
-    .with("run", lease.run)
-    .with("attempt", lease.attempt)
-}
-
 /// Proves the fence of a scope, if it has one, and holds it until the transaction ends: nobody can take the lease
 /// away before what is written under it is there.
 pub(crate) async fn hold(db: &impl ConnectionTrait, scope: &Scope, operation: &'static str) -> Result<()> {
     let Some(lease) = scope.fence() else { return Ok(()) };
     if lease.tenant != scope.tenant() {
-        return Err(stale(operation, lease));
+        return Err(Error::stale_lease(operation, lease));
     }
     let held = sql(format!("SELECT id FROM agent_runs WHERE {} FOR SHARE", *LEASED), key(lease, []));
     match db.query_one_raw(held).await.map_err(|error| unnamed(operation, &error))? {
         Some(_) => Ok(()),
-        None => Err(stale(operation, lease)),
+        None => Err(Error::stale_lease(operation, lease)),
     }
 }

@@ -104,7 +104,7 @@ impl State {
     /// Whether the fence of a scope, if it has one, still stands.
     fn check_fence(&mut self, scope: &Scope, operation: &'static str, now: DateTime<Utc>) -> Result<()> {
         match scope.fence() {
-            Some(lease) if lease.tenant != scope.tenant() => Err(stale(operation, lease)),
+            Some(lease) if lease.tenant != scope.tenant() => Err(Error::stale_lease(operation, lease)),
             Some(lease) => self.leased(lease, operation, now).map(|_| ()),
             None => Ok(()),
         }
@@ -194,16 +194,6 @@ impl State {
         }
         recorded
     }
-}
-
-pub(crate) fn stale(operation: &'static str, lease: &Lease) -> Error {
-    Error::new(
-        ErrorKind::StaleLease,
-        operation,
-        "the lease is lost or the run has ended, so nothing was changed",
-    )
-    .with("run", lease.run)
-    .with("attempt", lease.attempt)
 }
 
 #[async_trait]

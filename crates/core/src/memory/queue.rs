@@ -3,16 +3,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{MemoryStorage, State, stale};
+use super::{MemoryStorage, State};
 use crate::ports::{Claim, Claimant, Progress, Queue, Settlement, Signals, WorkerName};
-use crate::runs::{
-    AgentEvent, AgentRun, AttemptEnd, Failure, Lease, Outcome, RunAttempt, RunSignal, RunStatus, Usage,
-};
-use crate::{Id, Result, Scope, Stored};
-
-fn status(status: RunStatus, detail: Option<&str>) -> AgentEvent {
-    AgentEvent::Status { status, detail: detail.map(Into::into) }
-}
+use crate::runs::{AgentEvent, AgentRun, AttemptEnd, Lease, Outcome, RunAttempt, RunSignal, RunStatus};
+use crate::{Error, Id, Result, Scope, Stored};
 
 fn after(now: DateTime<Utc>, lease: Duration) -> DateTime<Utc> {
     now + TimeDelta::from_std(lease).unwrap_or(TimeDelta::days(365))
@@ -36,7 +30,7 @@ impl State {
                     && run.attempt_id == Some(lease.attempt)
                     && run.lease_expires_at.is_some_and(|end| end > now)
             })
-            .ok_or_else(|| stale(operation, lease))
+            .ok_or_else(|| Error::stale_lease(operation, lease))
     }
 
     fn run(&mut self, id: Id<AgentRun>) -> &mut Stored<AgentRun> {
@@ -71,7 +65,7 @@ impl State {
         let run = self.run(id);
         run.value.settle(&settlement);
         run.value.ended_at = Some(now);
-        let closing = status(run.status, None);
+        let closing = AgentEvent::status(run.status, None);
         self.record(id, settlement.events.into_iter().chain([closing]).collect(), now);
     }
 
@@ -82,7 +76,7 @@ impl State {
             run.value.stop_reason = Some((&Outcome::Cancelled).into());
             run.value.ended_at = Some(now);
         }
-        let event = status(run.status, None);
+        let event = AgentEvent::status(run.status, None);
         self.record(id, vec![event], now);
     }
 
@@ -96,29 +90,13 @@ impl State {
             .map(|row| row.stored.id)
             .collect();
         for &id in &lost {
-            let run = self.run(id);
-            run.value.crash_count += 1;
-            let cancelled = run.cancel_requested_at.is_some();
-            let hopeless = run.crash_count >= AgentRun::MAX_CRASHES;
-            if cancelled || hopeless {
-                let (outcome, events) = if cancelled {
-                    (Outcome::Cancelled, Vec::new())
-                } else {
-                    let failure = Failure::worker_lost(AgentRun::MAX_CRASHES);
-                    (Outcome::Failed(failure.clone()), vec![failure.into_event(None)])
-                };
-                let settlement = Settlement {
-                    outcome,
-                    summary: None,
-                    usage: Usage::default(),
-                    tool_calls: Vec::new(),
-                    artifacts: Vec::new(),
-                    events,
-                };
-                self.close(id, settlement, now);
-            } else {
-                self.signal(id, RunSignal::HandBack, now);
-                self.record(id, vec![status(RunStatus::Queued, Some("the worker was lost"))], now);
+            match self.run(id).value.lose_worker() {
+                Some(end) => self.close(id, end, now),
+                None => {
+                    self.signal(id, RunSignal::HandBack, now);
+                    let queued = AgentEvent::status(RunStatus::Queued, Some("the worker was lost"));
+                    self.record(id, vec![queued], now);
+                }
             }
             self.end_attempt(id, AttemptEnd::Lost, Some("the lease ran out".into()), now);
         }
@@ -150,7 +128,7 @@ impl State {
         run.value.attempt_count = number;
         run.value.lease_expires_at = Some(ends);
         run.value.started_at.get_or_insert(now);
-        self.record(id, vec![status(RunStatus::Running, None)], now);
+        self.record(id, vec![AgentEvent::status(RunStatus::Running, None)], now);
         let lease = Lease { tenant, run: id, attempt: attempt.id };
         Claim { lease, run: self.run(id).clone(), attempt_number: number, expires_at: ends }
     }
@@ -166,7 +144,7 @@ impl Queue for MemoryStorage {
         state.check_fence(scope, OPERATION, now)?;
         state.check(scope, OPERATION, None, &run)?;
         let id = state.table().push(scope.tenant(), now, run).id;
-        state.record(id, vec![status(RunStatus::Queued, None)], now);
+        state.record(id, vec![AgentEvent::status(RunStatus::Queued, None)], now);
         Ok(state.run(id).clone())
     }
 

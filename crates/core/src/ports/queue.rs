@@ -150,3 +150,17 @@ pub struct Settlement {
     /// Its last events.
     pub events: Vec<AgentEvent>,
 }
+
+impl Settlement {
+    /// An end with nothing to add: no summary of its own, no usage, no events.
+    pub fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            summary: None,
+            usage: Usage::default(),
+            tool_calls: Vec::new(),
+            artifacts: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}

@@ -145,6 +145,11 @@ impl AgentEvent {
     /// The most bytes of text in one event: 256 KiB; [`bounded`](AgentEvent::bounded) cuts to it.
     pub const MAX_TEXT_BYTES: usize = 256 << 10;
 
+    /// The event of a change of state, with words for a person where there are any.
+    pub fn status(status: RunStatus, detail: Option<&str>) -> Self {
+        Self::Status { status, detail: detail.map(Into::into) }
+    }
+
     /// A message of the factory itself.
     pub fn system(text: impl Into<String>) -> Self {
         Self::Message { role: MessageRole::System, text: text.into() }

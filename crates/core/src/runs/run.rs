@@ -185,6 +185,23 @@ impl AgentRun {
         }
     }
 
+    /// Counts a worker that was lost with the run; gives the run's end, unless it is queued again.
+    ///
+    /// - One that was asked to be cancelled is cancelled; after [`MAX_CRASHES`](Self::MAX_CRASHES) it fails as
+    ///   `worker_lost`, with an error event.
+    pub fn lose_worker(&mut self) -> Option<Settlement> {
+        self.crash_count += 1;
+        if self.cancel_requested_at.is_some() {
+            return Some(Settlement::new(Outcome::Cancelled));
+        }
+        if self.crash_count < Self::MAX_CRASHES {
+            return None;
+        }
+        let failure = Failure::worker_lost(self.crash_count);
+        let events = vec![failure.clone().into_event(None)];
+        Some(Settlement { events, ..Settlement::new(Outcome::Failed(failure)) })
+    }
+
     /// Writes the end of the run into it: state, stop reason, failure, summary, usage, tools, artifacts.
     ///
     /// - The usage is added to that of earlier attempts. Lease and times are the store's business.

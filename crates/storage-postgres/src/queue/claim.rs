@@ -1,15 +1,15 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lime_core::ports::{Claim, Claimant, Settlement};
-use lime_core::runs::{AgentRun, AttemptEnd, Failure, Lease, Outcome, RunSignal, RunStatus, Usage};
+use lime_core::ports::{Claim, Claimant};
+use lime_core::runs::{AgentEvent, AgentRun, AttemptEnd, Lease, RunSignal, RunStatus};
 use lime_core::{Error, ErrorKind, Id, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
-use super::held::{Held, end_attempt, lock};
-use super::{LOCK, millis, status};
+use super::held::{end_attempt, lock};
+use super::{LOCK, millis};
 use crate::error::unnamed;
-use crate::events::{Batch, payload};
+use crate::events::payload;
 use crate::fence::{LEASED_STATES, words};
 use crate::storage::sql;
 use crate::store::read;
@@ -27,8 +27,10 @@ pub(super) async fn rescue(db: &impl ConnectionTrait, operation: &'static str) -
     );
     let mut rescued = Vec::new();
     for mut held in lock(db, operation, &lost, []).await?.into_iter().filter_map(readable) {
-        held.run.value.crash_count += 1;
-        let events = take_back(&mut held, operation)?;
+        let events = match held.run.value.lose_worker() {
+            Some(end) => held.close(operation, end)?,
+            None => held.put_down(operation, RunSignal::HandBack, Some("the worker was lost"))?,
+        };
         let run = held.save(db, operation, events).await?;
         end_attempt(db, operation, &run, AttemptEnd::Lost, Some("the lease ran out")).await?;
         tracing::warn!(run = %run.id, crashes = run.crash_count, status = %run.status, "a worker was lost with its run");
@@ -44,26 +46,6 @@ fn readable<T>(found: Result<T>) -> Option<T> {
             |error| tracing::error!(%error, "a run is left aside; it needs another version, or an operator"),
         )
         .ok()
-}
-
-fn take_back(held: &mut Held, operation: &'static str) -> Result<Batch> {
-    let (outcome, events) = if held.run.cancel_requested_at.is_some() {
-        (Outcome::Cancelled, Vec::new())
-    } else if held.run.crash_count >= AgentRun::MAX_CRASHES {
-        let failure = Failure::worker_lost(held.run.crash_count);
-        (Outcome::Failed(failure.clone()), vec![failure.into_event(None)])
-    } else {
-        return held.put_down(operation, RunSignal::HandBack, Some("the worker was lost"));
-    };
-    let settlement = Settlement {
-        outcome,
-        summary: None,
-        usage: Usage::default(),
-        tool_calls: Vec::new(),
-        artifacts: Vec::new(),
-        events,
-    };
-    held.close(operation, settlement)
 }
 
 /// Leases the runs that wait longest: attempt, state, lease and event of each in one statement.
@@ -104,7 +86,7 @@ pub(super) async fn take(
     max: usize,
     lease: Duration,
 ) -> Result<Vec<Claim>> {
-    let event = status(RunStatus::Running, None);
+    let event = AgentEvent::status(RunStatus::Running, None);
     let providers: Vec<String> = claimant.providers.iter().map(|id| id.as_str().to_owned()).collect();
     let values = [
         i64::try_from(max).unwrap_or(i64::MAX).into(),

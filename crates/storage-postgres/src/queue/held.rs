@@ -1,14 +1,13 @@
 use chrono::{DateTime, Utc};
 use lime_core::identity::Tenant;
 use lime_core::ports::Settlement;
-use lime_core::runs::{AgentRun, AttemptEnd, Outcome, RunSignal, RunStatus};
+use lime_core::runs::{AgentEvent, AgentRun, AttemptEnd, Outcome, RunSignal, RunStatus};
 use lime_core::{Error, ErrorKind, Id, Result, Stored};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Value,
 };
 
-use super::status;
 use crate::error::{Doing, about, unnamed};
 use crate::events::Batch;
 use crate::store::read;
@@ -85,7 +84,7 @@ impl Held {
         self.signal(operation, settlement.outcome.signal())?;
         self.run.value.settle(&settlement);
         self.run.value.ended_at = Some(self.now);
-        let closing = status(self.run.status, None);
+        let closing = AgentEvent::status(self.run.status, None);
         Ok(Batch::of(settlement.events.into_iter().chain([closing])))
     }
 
@@ -101,7 +100,7 @@ impl Held {
             self.run.value.stop_reason = Some((&Outcome::Cancelled).into());
             self.run.value.ended_at = Some(self.now);
         }
-        Ok(Batch::of([status(self.run.status, detail)]))
+        Ok(Batch::of([AgentEvent::status(self.run.status, detail)]))
     }
 
     /// Writes the run and its events.

@@ -15,13 +15,9 @@ use tracing::Instrument;
 use self::held::{Held, end_attempt, lock};
 use crate::error::unnamed;
 use crate::events::Batch;
-use crate::fence::{self, LEASED, key, stale};
+use crate::fence::{self, LEASED, key};
 use crate::storage::{commit, span, sql};
 use crate::{PgStorage, nul, store};
-
-fn status(status: RunStatus, detail: Option<&str>) -> AgentEvent {
-    AgentEvent::Status { status, detail: detail.map(Into::into) }
-}
 
 /// A length of time for `* interval '1 ms'`; what does not fit is as good as for ever: a year.
 fn millis(length: Duration) -> Value {
@@ -35,7 +31,7 @@ const LOCK: &str = "FOR NO KEY UPDATE";
 /// The run of a lease that still holds, locked until the transaction ends.
 async fn leased(db: &impl ConnectionTrait, lease: &Lease, operation: &'static str) -> Result<Held> {
     let found = lock(db, operation, &format!("{} {LOCK}", *LEASED), key(lease, [])).await?.pop();
-    found.ok_or_else(|| stale(operation, lease))?
+    found.ok_or_else(|| Error::stale_lease(operation, lease))?
 }
 
 #[async_trait]
@@ -49,7 +45,7 @@ impl Queue for PgStorage {
         let work = async move {
             let tx = this.begin(OPERATION).await?;
             fence::hold(&tx, &scope, OPERATION).await?;
-            let queued = Batch::of([status(RunStatus::Queued, None)]);
+            let queued = Batch::of([AgentEvent::status(RunStatus::Queued, None)]);
             run.last_seq = queued.len();
             let stored = store::insert(&tx, &scope, OPERATION, run).await?;
             let logged = queued.insert(&tx, scope.tenant(), &stored, stored.id).await;
@@ -95,7 +91,7 @@ impl Queue for PgStorage {
             .instrument(span(OPERATION, lease.tenant, AgentRun::TABLE))
             .await
             .map_err(|error| unnamed(OPERATION, &error))?
-            .ok_or_else(|| stale(OPERATION, lease))?;
+            .ok_or_else(|| Error::stale_lease(OPERATION, lease))?;
         let cancel = row.try_get("", "cancel").map_err(|error| unnamed(OPERATION, &error))?;
         Ok(Signals { cancel })
     }
@@ -126,7 +122,7 @@ impl Queue for PgStorage {
             .instrument(span(OPERATION, lease.tenant, AgentRun::TABLE))
             .await
             .map_err(|error| unnamed(OPERATION, &error))?;
-        if done.rows_affected() == 0 { Err(stale(OPERATION, lease)) } else { Ok(()) }
+        if done.rows_affected() == 0 { Err(Error::stale_lease(OPERATION, lease)) } else { Ok(()) }
     }
 
     async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Stored<AgentRun>> {
