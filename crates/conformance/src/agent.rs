@@ -5,6 +5,7 @@
 //!   model or whatever the provider's agents listen to. A task that it cannot set is skipped, visibly.
 //! - [`agent_suite!`](crate::agent_suite) makes a test of each; [`all`] runs them one after another.
 
+mod asking;
 mod played;
 mod stage;
 
@@ -15,6 +16,11 @@ use lime_core::ports::{Readiness, SessionReport};
 use lime_core::runs::{AgentEvent, FailureKind, Limit, MessageRole, Outcome, ToolStatus};
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::asking::{
+    a_denied_call_is_not_made, a_message_is_heard, a_question_waits_for_its_own_answer,
+    an_allowed_call_is_made, cancelling_while_it_asks_stops_it, dropping_while_it_asks_ends_it,
+    no_message_is_lost, nobody_is_asked_in_vain,
+};
 use self::played::{Played, play, start, story};
 pub use self::stage::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task, spec};
 
@@ -85,6 +91,14 @@ list! { $
     cancelling_after_the_end_does_nothing
     a_report_before_the_end_cancels
     dropping_ends_the_agent
+    an_allowed_call_is_made
+    a_denied_call_is_not_made
+    a_question_waits_for_its_own_answer
+    nobody_is_asked_in_vain
+    cancelling_while_it_asks_stops_it
+    dropping_while_it_asks_ends_it
+    a_message_is_heard
+    no_message_is_lost
 }
 
 /// `readiness`: quick; a provider whose agents work says that it is ready.
@@ -170,7 +184,8 @@ pub async fn a_session_can_be_taken_up(fixture: &impl AgentFixture) {
 
     next.resume = report.session_id;
     let keep = Box::new(played.keep);
-    let (events, report) = play(Stage { provider, spec: next, next: None, living: None, keep }).await;
+    let (events, report) =
+        play(Stage { provider, spec: next, next: None, living: None, told: None, keep }).await;
     assert!(matches!(report.outcome, Outcome::Succeeded { .. }), "{:?} after {events:#?}", report.outcome);
     assert!(report.session_id.is_some(), "the session that was taken up has no id");
 }

@@ -5,6 +5,7 @@
 
 mod checkouts;
 mod delivery;
+mod takeover;
 
 pub use checkouts::{
     a_failed_prepare_leaves_nothing_behind, an_agent_can_use_git_in_its_checkout,
@@ -21,6 +22,11 @@ pub use delivery::{
     publish_creates_the_branch_and_nothing_else, publish_leaves_a_branch_that_has_moved_meanwhile,
     publish_leaves_a_branch_that_was_made_meanwhile, publish_moves_the_branch_from_where_it_was,
     publish_of_the_same_commit_again_changes_nothing,
+};
+pub use takeover::{
+    adopt_is_none_for_what_cannot_be_taken_over, adopt_leaves_the_repository_alone,
+    adopt_takes_over_the_checkout_with_its_work, prepare_uses_no_place_of_somebody_else,
+    prepare_uses_the_place_of_an_earlier_checkout,
 };
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -71,6 +77,9 @@ pub trait Fixture: Sync {
 
     /// The agent runs git in its checkout, which must succeed; what it printed.
     fn git(&self, workspace: &Workspace, args: &[&str]) -> impl Future<Output = String> + Send;
+
+    /// Takes away a part of what the adapter keeps of a checkout, as a removal that broke off does.
+    fn damage(&self, workspace: &Workspace) -> impl Future<Output = ()> + Send;
 
     /// The names of all that the adapter keeps of checkouts now.
     fn kept(&self) -> impl Future<Output = Vec<String>> + Send;
@@ -123,6 +132,11 @@ pub async fn run<F: Fixture>(fixture: &F) {
     publish_of_the_same_commit_again_changes_nothing(fixture).await;
     remove_takes_the_checkout_from_the_disk(fixture).await;
     remove_of_what_is_gone_is_no_error(fixture).await;
+    adopt_takes_over_the_checkout_with_its_work(fixture).await;
+    adopt_leaves_the_repository_alone(fixture).await;
+    adopt_is_none_for_what_cannot_be_taken_over(fixture).await;
+    prepare_uses_the_place_of_an_earlier_checkout(fixture).await;
+    prepare_uses_no_place_of_somebody_else(fixture).await;
 }
 
 /// A spec for a new attempt on a repository.
@@ -137,6 +151,7 @@ fn spec(origin: &Origin, base: &str, branch: &str) -> WorkspaceSpec {
         access: origin.access.clone(),
         base: base.to_owned(),
         branch: branch.to_owned(),
+        place: None,
     }
 }
 

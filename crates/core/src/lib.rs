@@ -30,7 +30,7 @@ mod words;
 pub use entity::{Column, Condition, Editable, Entity, Field, Invalid, OnDelete, Reference, Stored, Value};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use id::{Id, ParseIdError};
-pub use live::{Follower, LiveHub};
+pub use live::{Follower, LiveHub, Topic};
 pub use money::Micros;
 pub use scope::{Actor, Scope};
 pub use store::{Lookup, LookupExt, Page, Query, Store};

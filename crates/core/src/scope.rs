@@ -77,6 +77,14 @@ impl Scope {
         &self.actor
     }
 
+    /// The person who acts, if it is one.
+    pub fn user(&self) -> Option<Id<User>> {
+        match &self.actor {
+            Actor::User(user) => Some(*user),
+            Actor::System(_) => None,
+        }
+    }
+
     /// The lease that writes must prove, if any.
     pub fn fence(&self) -> Option<&Lease> {
         self.fence.as_ref()

@@ -3,69 +3,73 @@
 mod agent;
 mod checkout;
 mod delivery;
+mod dialogue;
+mod earlier;
+mod ending;
+mod follow;
+mod inputs;
+mod push;
+mod questions;
+mod watchdog;
 
 use std::sync::Arc;
 
 use lime_core::ports::{Claim, Settlement};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Lease, Outcome};
 use lime_core::{Error, ErrorKind, Result};
-use tokio::task::JoinError;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{KeepWorktree, WorkerConfig};
-use crate::factory::Parts;
-use crate::heartbeat::{self, Stop, StopWish};
-use crate::recorder::{Recorder, persist};
-use crate::steps::Steps;
-
 use self::checkout::Checkout;
+use self::delivery::Delivery;
+use self::earlier::Earlier;
+use self::ending::Ending;
+use crate::asked::{Asked, Stop};
+use crate::config::WorkerConfig;
+use crate::factory::Parts;
+use crate::heartbeat;
+use crate::patience::persist;
+use crate::recorder::Recorder;
+use crate::shelf::Shelf;
+
+/// The phases, by the keys of their steps.
+const PREPARE: &str = "prepare";
+const AGENT: &str = "agent";
+const DELIVER: &str = "deliver";
+
+/// What a step says that was stopped.
+const BROKEN_OFF: &str = "stopped before it was done";
 
 pub(crate) struct Attempt {
     parts: Arc<Parts>,
     config: Arc<WorkerConfig>,
-    claim: Claim,
-    cancelled: CancellationToken,
-    wish: StopWish,
-}
-
-/// How the work of an attempt ended, before it is settled.
-struct Ending {
-    outcome: Outcome,
-    summary: Option<String>,
-    events: Vec<AgentEvent>,
-    /// For the server side only.
-    stack: Option<String>,
-}
-
-impl Ending {
-    fn of(outcome: Outcome) -> Self {
-        Self { outcome, summary: None, events: Vec::new(), stack: None }
-    }
+    shelf: Arc<Shelf>,
+    claim: Arc<Claim>,
+    /// The worker shuts down; its runs may still end.
+    draining: CancellationToken,
+    asked: Asked,
+    /// Held by the one run of this worker whose worker was lost before.
+    suspects: Arc<Mutex<()>>,
 }
 
 impl Attempt {
     pub(crate) fn new(
         parts: Arc<Parts>,
         config: Arc<WorkerConfig>,
+        shelf: Arc<Shelf>,
         claim: Claim,
-        cancelled: CancellationToken,
-        wish: StopWish,
+        draining: CancellationToken,
+        asked: Asked,
+        suspects: Arc<Mutex<()>>,
     ) -> Self {
-        Self { parts, config, claim, cancelled, wish }
+        Self { parts, config, shelf, claim: Arc::new(claim), draining, asked, suspects }
     }
 
     /// Works the run to its end, or as far as it may.
     pub(crate) async fn work(self) {
-        let beat = heartbeat::beat(
-            self.parts.storage.clone(),
-            self.claim.lease,
-            self.config.lease,
-            self.config.heartbeat,
-            self.cancelled.clone(),
-            self.wish.clone(),
-        );
+        let beat = heartbeat::beat(&*self.parts.storage, self.claim.lease, &self.config, self.asked.clone());
         let result = tokio::select! {
-            result = self.live() => result,
+            result = Box::pin(self.live()) => result,
             never = async { beat.await; std::future::pending().await } => never,
         };
         match result {
@@ -80,13 +84,11 @@ impl Attempt {
     }
 
     async fn live(&self) -> Result<()> {
-        let scope = self.claim.scope();
-        let storage = self.parts.storage.clone();
-        let steps =
-            Steps::open(storage.clone(), self.parts.clock.clone(), scope, self.claim.lease.run).await?;
-        let mut recorder = Recorder::new(storage, &self.claim, steps);
+        let (storage, clock) = (self.parts.storage.clone(), self.parts.clock.clone());
+        let mut recorder = Recorder::new(storage, clock, self.claim.clone());
+        let mut earlier = Earlier::default();
         let mut checkout = None;
-        let ending = match self.phases(&mut recorder, &mut checkout).await {
+        let ending = match self.phases(&mut recorder, &mut earlier, &mut checkout).await {
             Ok(ending) => ending,
             Err(error) if error.kind() == ErrorKind::StaleLease => {
                 self.clean_up(checkout, true).await;
@@ -97,129 +99,103 @@ impl Attempt {
                 ..Ending::of(Outcome::Failed(Failure::new(failure_kind(&error), error.message())))
             },
         };
-        match self.wish.asked() {
-            Some(Stop::Lost) => {
-                self.clean_up(checkout, true).await;
-                return Ok(());
-            }
-            Some(Stop::HandBack) if !matches!(ending.outcome, Outcome::Succeeded { .. }) => {
-                recorder.flush().await?;
-                recorder.close_open_calls().await?;
-                self.clean_up(checkout, true).await;
-                return persist(|| self.parts.storage.release(&self.claim.lease)).await;
-            }
-            Some(Stop::HandBack | Stop::Cancel) | None => {}
+        if self.asked.stop() == Some(Stop::Lost) {
+            self.clean_up(checkout, true).await;
+            return Ok(());
         }
-        self.settle(&mut recorder, checkout, ending).await
+        self.end(&mut recorder, earlier, checkout, ending).await
     }
 
-    async fn phases(&self, recorder: &mut Recorder, slot: &mut Option<Checkout>) -> Result<Ending> {
+    async fn phases(
+        &self,
+        recorder: &mut Recorder,
+        earlier: &mut Earlier,
+        slot: &mut Option<Checkout>,
+    ) -> Result<Ending> {
         let run = &self.claim.run;
+        let Some(_turn) = self.turn_of_suspect(recorder).await? else {
+            return Ok(Ending::of(Outcome::Cancelled));
+        };
+        *earlier = self.look_back(recorder).await?;
         let attempt = match self.claim.attempt_number {
             1 => String::new(),
             number => format!(" (attempt {number})"),
         };
         let hello =
             format!("{} starts to {} with {}{attempt}.", self.config.name.as_str(), run.mode, run.provider);
-        recorder.take(AgentEvent::system(hello)).await?;
-        recorder.flush().await?;
-
-        let step = recorder.steps().begin("prepare").await?;
-        let checkout = match self.prepare().await {
-            Ok(Some(checkout)) => slot.insert(checkout),
-            Ok(None) => {
-                recorder.steps().fail(step, "stopped before it was done").await?;
-                return Ok(Ending::of(Outcome::Cancelled));
-            }
-            Err(error) => {
-                recorder.steps().fail(step, error.message()).await?;
-                return Err(error);
-            }
-        };
-        recorder.steps().complete(step, checkout.as_json()).await?;
-        let ready =
-            format!("Working on the branch {}, from {}.", checkout.workspace.branch, checkout.workspace.base);
-        recorder.take(AgentEvent::Log { text: ready }).await?;
-
-        let step = recorder.steps().begin("agent").await?;
-        let mut ending = self.drive_agent(recorder, checkout).await?;
-        recorder.flush().await?;
-        recorder.close_open_calls().await?;
-        let outcome = serde_json::json!({ "outcome": ending.outcome.as_str() });
-        match &ending.outcome {
-            Outcome::Failed(failure) => recorder.steps().fail(step, &failure.message).await?,
-            Outcome::Succeeded { .. } | Outcome::Cancelled | Outcome::Limited(_) => {
-                recorder.steps().complete(step, outcome).await?;
-            }
+        if let Some(ending) = self.finish_earlier(recorder, earlier, &hello).await? {
+            return Ok(ending);
         }
-        if matches!(ending.outcome, Outcome::Succeeded { .. }) && self.wish.asked() != Some(Stop::Lost) {
-            let step = recorder.steps().begin("deliver").await?;
-            match self.deliver(checkout, &mut ending).await {
-                Ok(result) => recorder.steps().complete(step, result).await?,
+        recorder.enter(PREPARE);
+        recorder.take(AgentEvent::system(hello)).await?;
+        if !self.check_out(recorder, earlier, slot).await? {
+            recorder.steps().fail(PREPARE, BROKEN_OFF);
+            return Ok(Ending::of(Outcome::Cancelled));
+        }
+        let checkout = slot.as_ref().expect("it is filled when there is a checkout");
+        let mut dialogue = Box::pin(self.dialogue(recorder, checkout, earlier)).await?;
+        let mut done = earlier.done.take().filter(|_| checkout.adopted && dialogue.inputs.is_empty());
+        loop {
+            let mut ending = match done.take() {
+                Some(done) => self.take_over(recorder, done).await?,
+                None => Box::pin(self.agent(recorder, checkout, &mut dialogue)).await?,
+            };
+            if !ending.succeeded() || self.asked.stop() == Some(Stop::Lost) {
+                return Ok(ending);
+            }
+            recorder.enter(DELIVER);
+            match Box::pin(self.deliver(recorder, checkout, &mut dialogue, &mut ending)).await {
+                Ok(Delivery::Done(result)) => {
+                    recorder.steps().complete(DELIVER, result);
+                    earlier.questions.append(&mut dialogue.questions.leftovers());
+                    return Ok(ending);
+                }
+                Ok(Delivery::Refused(failure)) => {
+                    recorder.steps().fail(DELIVER, &failure.message);
+                    return Ok(Ending::of(Outcome::Failed(failure)));
+                }
+                Ok(Delivery::Stopped) => {
+                    recorder.steps().fail(DELIVER, BROKEN_OFF);
+                    return Ok(Ending::of(Outcome::Cancelled));
+                }
+                Ok(Delivery::Spoken) => {
+                    recorder.steps().fail(DELIVER, "a person said something more first");
+                    dialogue.go_on(self.worked(recorder).session_id, false);
+                }
                 Err(error) => {
-                    if error.kind() != ErrorKind::StaleLease {
-                        recorder.steps().fail(step, error.message()).await?;
-                    }
+                    recorder.steps().fail(DELIVER, error.message());
                     return Err(error);
                 }
             }
         }
-        Ok(ending)
     }
 
-    async fn settle(
-        &self,
-        recorder: &mut Recorder,
-        checkout: Option<Checkout>,
-        ending: Ending,
-    ) -> Result<()> {
-        let Ending { outcome, summary, mut events, stack } = ending;
-        let unfinished = !matches!(outcome, Outcome::Succeeded { .. });
-        let kept = checkout.as_ref().map(|checkout| checkout.workspace.path.clone());
-        let removed = match self.config.keep_worktrees {
-            KeepWorktree::Never => true,
-            KeepWorktree::Unfinished => !unfinished || !self.has_work(checkout.as_ref()).await,
-            KeepWorktree::Always => false,
+    /// Waits until this worker works no other run whose worker was lost before; `None` if it has to stop meanwhile.
+    ///
+    /// - It says so before it begins: from then on, a worker that is lost with it counts.
+    async fn turn_of_suspect(&self, recorder: &mut Recorder) -> Result<Option<Option<MutexGuard<'_, ()>>>> {
+        if !self.claim.run.is_suspect() {
+            return Ok(Some(None));
+        }
+        let turn = tokio::select! {
+            turn = self.suspects.lock() => turn,
+            _ = self.asked.stopped() => return Ok(None),
         };
-        self.clean_up(checkout, removed).await;
-        match &outcome {
-            Outcome::Failed(failure) => {
-                let stack = Some(stack.unwrap_or_else(|| failure.message.clone()));
-                events.push(failure.clone().into_event(stack));
-            }
-            Outcome::Limited(limit) => {
-                let message = format!("The agent was stopped at its limit of {limit}.");
-                events.push(AgentEvent::Error { message, kind: None, stack });
-            }
-            Outcome::Cancelled => events.push(AgentEvent::system("Cancelled.")),
-            Outcome::Succeeded { .. } => {}
-        }
-        if let (false, true, Some(path)) = (removed, unfinished, kept) {
-            events.push(AgentEvent::system(format!("The checkout is kept in {}.", path.display())));
-        }
+        let text = "A worker was lost with this run before, so no other such run is worked beside it.";
+        recorder.take(AgentEvent::Log { text: text.into() }).await?;
         recorder.flush().await?;
-        let settlement = Settlement {
-            outcome,
-            summary,
-            usage: recorder.usage(),
-            tool_calls: recorder.tallies(),
-            artifacts: Vec::new(),
-            events,
-        };
-        let storage = &self.parts.storage;
-        let run = persist(|| storage.settle(&self.claim.lease, settlement.clone())).await?;
-        tracing::info!(status = %run.status, "settled");
-        Ok(())
+        Ok(Some(Some(turn)))
     }
 
-    /// Settles a run whose attempt panicked.
-    pub(crate) async fn settle_panic(parts: &Parts, lease: Lease, error: &JoinError) {
-        tracing::error!(run = %lease.run, %error, "an attempt panicked");
+    /// Settles a run whose attempt panicked, and said this.
+    pub(crate) async fn settle_panic(parts: &Parts, lease: Lease, said: &str) {
+        let said = format!("the attempt panicked: {said}");
+        tracing::error!(run = %lease.run, "{said}");
         let failure = Failure::new(
             FailureKind::Internal,
             "A fault of the software stopped the run; its log says more.",
         );
-        let events = vec![failure.clone().into_event(Some(error.to_string()))];
+        let events = vec![failure.clone().into_event(Some(said))];
         let settlement = Settlement { events, ..Settlement::new(Outcome::Failed(failure)) };
         if let Err(error) = persist(|| parts.storage.settle(&lease, settlement.clone())).await {
             tracing::error!(run = %lease.run, %error, "the run could not be settled; its lease will run out");
@@ -229,11 +205,13 @@ impl Attempt {
 
 /// What a failed phase means for the run.
 fn failure_kind(error: &Error) -> FailureKind {
+    if error.is_retryable() {
+        return FailureKind::Network;
+    }
     match error.operation().split('.').next() {
-        Some("git" | "repos" | "workspace") => FailureKind::Workspace,
+        Some("git" | "repos" | "workspace" | "effect") => FailureKind::Workspace,
         _ => match error.kind() {
             ErrorKind::Invalid | ErrorKind::Unsupported => FailureKind::InvalidRequest,
-            ErrorKind::Unavailable | ErrorKind::Timeout => FailureKind::Network,
             _ => FailureKind::Internal,
         },
     }

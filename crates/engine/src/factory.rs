@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lime_core::agents::InstructionLayer;
@@ -10,13 +10,11 @@ use lime_core::ports::{
 use lime_core::repos::{CodeDiff, RepoKind, Repository};
 use lime_core::runs::{AgentRun, ProviderId, Seq};
 use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Result, Scope, Stored};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tracing::instrument;
 
 use crate::SystemClock;
 
-/// Submits runs, shows them and cancels them; clones share everything.
+/// Submits runs, shows them, and does to them what people ask for; clones share everything.
 ///
 /// ```
 /// # async fn example() -> lime_core::Result<()> {
@@ -39,10 +37,6 @@ pub(crate) struct Parts {
     pub(crate) instructions: Arc<dyn InstructionSource>,
     pub(crate) author: Author,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Runs that this process works, so that a cancellation in it need not wait for a heartbeat.
-    pub(crate) working: Mutex<HashMap<Id<AgentRun>, CancellationToken>>,
-    /// Wakes the workers of this process when a run is submitted in it.
-    pub(crate) submitted: Notify,
 }
 
 /// Puts a factory together.
@@ -121,8 +115,6 @@ impl Factory {
             instructions: Arc::new(Vec::<InstructionLayer>::new()),
             author: Author { name: "Assembly Lime".into(), email: "agent@assembly-lime.invalid".into() },
             clock: Arc::new(SystemClock),
-            working: Mutex::default(),
-            submitted: Notify::new(),
         })
     }
 
@@ -188,23 +180,12 @@ impl Factory {
     }
 
     /// The newest diff of a run, if it has changed anything.
+    ///
+    /// - It is there before it is brought to the repository, so that whoever is asked about that can see it; once the
+    ///   run has succeeded, it is what was brought there.
     pub async fn diff(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Option<Stored<CodeDiff>>> {
         let query = Query::all().filter(CodeDiff::AGENT_RUN_ID.eq(run)).newest_first();
         self.storage().find(scope, query).await
-    }
-
-    /// Asks for a run to be cancelled, and gives it as it is then; [`wait`](Factory::wait) for its end.
-    ///
-    /// - One that this process works is told at once, another one by its worker's next heartbeat.
-    #[instrument(skip(self), fields(tenant = %scope.tenant()))]
-    pub async fn cancel(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>> {
-        let stored = self.storage().request_cancel(scope, run).await?;
-        let working = self.parts.working.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cancelled) = working.get(&run) {
-            cancelled.cancel();
-        }
-        drop(working);
-        Ok(stored)
     }
 }
 

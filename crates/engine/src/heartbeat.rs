@@ -1,101 +1,68 @@
 //! Keeps the lease of an attempt, and hears what is asked of its run.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use lime_core::ErrorKind;
 use lime_core::ports::Storage;
 use lime_core::runs::Lease;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
-/// Why an attempt has to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
-    /// The worker shuts down: hand the run back.
-    HandBack,
-    /// Somebody cancelled the run.
-    Cancel,
-    /// The lease is lost: write nothing more.
-    Lost,
-}
+use crate::asked::{Asked, Stop};
+use crate::config::WorkerConfig;
+use crate::patience::Backoff;
 
-/// The wish to stop; the strongest wins.
-#[derive(Debug, Clone)]
-pub(crate) struct StopWish(watch::Sender<Option<Stop>>);
+/// When the first beat comes at the latest: what was asked between the claim and the first listening is heard then.
+const FIRST: Duration = Duration::from_millis(500);
+/// The least between two beats, however often something wakes them.
+const LEAST: Duration = Duration::from_millis(50);
 
-impl StopWish {
-    pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(None))
-    }
-
-    pub(crate) fn ask(&self, stop: Stop) {
-        self.0.send_if_modified(|current| {
-            let stronger = current.is_none_or(|current| current < stop);
-            if stronger {
-                *current = Some(stop);
-            }
-            stronger
-        });
-    }
-
-    pub(crate) fn asked(&self) -> Option<Stop> {
-        *self.0.borrow()
-    }
-
-    /// Waits until somebody wants to stop. Safe to cancel.
-    pub(crate) async fn wait(&self) -> Stop {
-        let mut receiver = self.0.subscribe();
-        loop {
-            if let Some(stop) = *receiver.borrow_and_update() {
-                return stop;
-            }
-            // The sender is ours, so it outlives this wait.
-            if receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
-/// Beats until it is dropped or the lease is lost.
-pub(crate) async fn beat(
-    storage: Arc<dyn Storage>,
-    lease: Lease,
-    duration: Duration,
-    every: Duration,
-    cancelled: CancellationToken,
-    wish: StopWish,
-) {
-    let mut held_until = Instant::now() + duration;
-    let mut told = false;
+/// Beats until it is dropped or the lease is lost: from time to time, and at once when something may have been asked.
+pub(crate) async fn beat(storage: &dyn Storage, lease: Lease, config: &WorkerConfig, asked: Asked) {
+    let mut held_until = Instant::now() + config.lease;
+    let mut wait = config.heartbeat.min(FIRST);
+    let mut trouble = Backoff::new(LEAST, config.heartbeat);
+    let mut signalled = storage.signalled(&lease);
+    let mut heard = false;
     loop {
-        tokio::select! {
-            () = cancelled.cancelled(), if !told => {
-                told = true;
-                wish.ask(Stop::Cancel);
-                continue;
+        if !heard {
+            tokio::select! {
+                () = &mut signalled => heard = true,
+                () = sleep(wait) => {}
             }
-            () = tokio::time::sleep(every) => {}
         }
+        if heard {
+            asked.knock();
+        }
+        // Listens before it looks, so that nothing is asked unheard in between.
+        signalled = storage.signalled(&lease);
+        heard = (&mut signalled).now_or_never().is_some();
         let begun = Instant::now();
-        match storage.heartbeat(&lease, duration).await {
+        match storage.heartbeat(&lease, config.lease).await {
             Ok(signals) => {
-                held_until = begun + duration;
-                if signals.cancel {
-                    wish.ask(Stop::Cancel);
+                held_until = begun + config.lease;
+                wait = config.heartbeat;
+                trouble = Backoff::new(LEAST, config.heartbeat);
+                if signals.pause {
+                    asked.ask(Stop::Pause);
                 }
+                if signals.cancel {
+                    asked.ask(Stop::Cancel);
+                }
+                asked.inputs(signals.inputs);
             }
             Err(error) if error.kind() == ErrorKind::StaleLease => {
                 tracing::warn!(run = %lease.run, attempt = %lease.attempt, "the lease is lost");
-                return wish.ask(Stop::Lost);
+                return asked.ask(Stop::Lost);
             }
             Err(error) => {
                 tracing::warn!(run = %lease.run, %error, "no heartbeat");
+                wait = trouble.pause();
                 if Instant::now() >= held_until {
-                    return wish.ask(Stop::Lost);
+                    return asked.ask(Stop::Lost);
                 }
             }
         }
+        sleep(LEAST.saturating_sub(begun.elapsed())).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs of Assembly Lime: submit, claim, prepare, drive, record and settle agent runs.
 //!
-//! - [`Factory`] is what a server holds: it submits runs, shows them live, cancels them.
+//! - [`Factory`] is what a server holds: it submits runs, shows them live, and does to them what people ask for:
+//!   cancel, pause, resume, say something, answer a question, follow up.
 //! - [`Worker`] is what a worker process runs: it leases runs and works them, several at once, until it is told to
 //!   stop.
 //! - Both are made of ports only: give them any storage, providers, repositories and workspaces that keep the
@@ -9,13 +10,18 @@
 //! The life of a run: claim -> a checkout on a fresh branch -> what the agent is told -> the agent at work, its
 //! events recorded in order -> the diff -> a commit, brought to the repository -> the diff stored -> settled.
 
+mod asked;
 mod attempt;
 mod clock;
 mod config;
+mod control;
+mod effects;
 mod factory;
 mod heartbeat;
 mod paths;
+mod patience;
 mod recorder;
+mod shelf;
 mod steps;
 mod submit;
 mod worker;

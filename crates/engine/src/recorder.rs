@@ -1,71 +1,128 @@
 //! Writes down what an agent does, in order and in batches.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+mod calls;
 
-use lime_core::ports::{Claim, Progress, Storage};
-use lime_core::runs::{AgentEvent, ToolCall, ToolCallStatus, ToolStatus, ToolTally, Usage};
-use lime_core::{ErrorKind, LookupExt, Query, Result, Scope, Stored};
-use serde_json::Value as Json;
 use std::sync::Arc;
+use std::time::Duration;
 
+use lime_core::ports::{Claim, Clock, Progress, Record, Storage};
+use lime_core::runs::{AgentEvent, Lease, Seq, ToolTally, Usage};
+use lime_core::{Error, Result};
+use tokio::time::{Instant, sleep_until};
+
+use self::calls::Calls;
+use crate::patience::Patience;
 use crate::steps::Steps;
 
 /// How long an event waits for others before it is written.
-pub(crate) const BATCH_DELAY: Duration = Duration::from_millis(40);
+const BATCH_DELAY: Duration = Duration::from_millis(40);
 /// How many events are written at once at most.
 const BATCH_EVENTS: usize = 128;
-/// How long a write is tried again while the storage does not answer; the lease ends it earlier.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How much text they may have together before they are written.
+const BATCH_BYTES: usize = 1 << 20;
 
-/// Writes the events of one attempt, and what follows from them: tool calls, turns, session, usage.
+/// Writes the events of one attempt, and what follows from them: steps, tool calls, turns, session, usage.
+///
+/// - All of it that is known at a time is one record.
 pub(crate) struct Recorder {
     storage: Arc<dyn Storage>,
-    claim: Claim,
-    scope: Scope,
+    claim: Arc<Claim>,
     steps: Steps,
-    pending: Vec<AgentEvent>,
-    open_calls: HashMap<String, OpenCall>,
-    tallies: Vec<ToolTally>,
-    usage: Usage,
+    step: Option<&'static str>,
+    events: Vec<AgentEvent>,
+    events_step: Option<&'static str>,
+    bytes: usize,
+    progress: Progress,
+    calls: Calls,
+    due: Option<Instant>,
+    last_seq: Seq,
+    meter: Meter,
     model: Option<String>,
+    /// What went wrong while nobody could be told.
+    fault: Option<Error>,
 }
 
-struct OpenCall {
-    stored: Stored<ToolCall>,
-    since: Instant,
+/// What the sessions of one attempt have used.
+#[derive(Debug, Default)]
+struct Meter {
+    /// By sessions that have ended.
+    before: Usage,
+    /// By the session that runs, as it says.
+    session: Usage,
+    /// How much of that is in the steps of turns.
+    in_turns: Usage,
 }
 
 impl Recorder {
-    pub(crate) fn new(storage: Arc<dyn Storage>, claim: &Claim, steps: Steps) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, claim: Arc<Claim>) -> Self {
         Self {
             storage,
-            scope: claim.scope(),
-            claim: claim.clone(),
-            steps,
-            pending: Vec::new(),
-            open_calls: HashMap::new(),
-            tallies: Vec::new(),
-            usage: Usage::default(),
+            steps: Steps::new(claim.lease.run, clock),
+            last_seq: claim.run.last_seq,
+            calls: Calls::new(claim.clone()),
+            claim,
+            step: None,
+            events: Vec::new(),
+            events_step: None,
+            bytes: 0,
+            progress: Progress::default(),
+            due: None,
+            meter: Meter::default(),
             model: None,
+            fault: None,
         }
     }
 
+    /// What is known of the steps.
+    pub(crate) fn known_steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// The steps, to change them; written with the next batch.
     pub(crate) fn steps(&mut self) -> &mut Steps {
+        self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
         &mut self.steps
     }
 
-    /// What the agent has used so far.
+    /// A phase begins; the events from now on belong to it.
+    pub(crate) fn enter(&mut self, step: &'static str) {
+        self.step = Some(step);
+        self.steps().begin(step);
+    }
+
+    /// What the agent has used in this attempt so far.
     pub(crate) fn usage(&self) -> Usage {
-        self.usage
+        self.meter.before.plus(self.meter.session)
     }
 
-    pub(crate) fn tallies(&self) -> Vec<ToolTally> {
-        self.tallies.clone()
+    /// What the running session has used so far, as it says.
+    pub(crate) fn session_usage(&self) -> Usage {
+        self.meter.session
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// A session has ended, and another may begin, which counts anew.
+    pub(crate) fn end_session(&mut self) {
+        self.meter = Meter { before: self.usage(), ..Meter::default() };
+    }
+
+    pub(crate) fn tallies(&self) -> &[ToolTally] {
+        self.calls.tallies()
+    }
+
+    /// When what is pending is to be written; `None` if nothing is.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What is known about the run; written with the next batch.
+    pub(crate) fn progress(&mut self, progress: Progress) {
+        let Progress { provider_session_id, instructions, branch, model } = progress;
+        let known = &mut self.progress;
+        known.provider_session_id = provider_session_id.or(known.provider_session_id.take());
+        known.instructions = instructions.or(known.instructions.take());
+        known.branch = branch.or(known.branch.take());
+        known.model = model.or(known.model.take());
+        self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
     }
 
     /// Takes an event; it is written with the next batch.
@@ -74,60 +131,125 @@ impl Recorder {
     pub(crate) async fn take(&mut self, event: AgentEvent) -> Result<()> {
         // Here and not only in the log, since tool calls are made of it too.
         let event = event.bounded();
+        if !self.events.is_empty() && self.events_step != self.step {
+            self.flush().await?;
+        }
+        self.bytes += event.text_bytes();
         if let (AgentEvent::Delta { text: more }, Some(AgentEvent::Delta { text })) =
-            (&event, self.pending.last_mut())
+            (&event, self.events.last_mut())
         {
             text.push_str(more);
-            return Ok(());
+        } else {
+            self.follow_up(&event).await?;
+            self.events_step = self.step;
+            self.events.push(event);
+            self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
         }
-        self.pending.push(event);
-        if self.pending.len() >= BATCH_EVENTS { self.flush().await } else { Ok(()) }
+        let full = self.events.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES;
+        if full { self.flush().await } else { Ok(()) }
+    }
+
+    /// Writes what is pending once it has waited long enough.
+    pub(crate) async fn flush_if_due(&mut self, now: Instant) -> Result<()> {
+        if self.due.is_some_and(|due| due <= now) { self.flush().await } else { Ok(()) }
     }
 
     /// Writes what is pending.
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
         }
-        let events = std::mem::take(&mut self.pending);
-        let (storage, lease) = (self.storage.clone(), self.claim.lease);
-        persist(|| storage.append(&lease, events.clone())).await?;
-        for event in events {
-            self.follow_up(event).await?;
-        }
-        Ok(())
+        self.due = None;
+        self.bytes = 0;
+        let record = Record {
+            step: if self.events.is_empty() { self.step } else { self.events_step }.map(str::to_owned),
+            events: std::mem::take(&mut self.events),
+            steps: if self.steps.has_changed() { self.steps.take_changed() } else { Vec::new() },
+            tool_calls: self.calls.take_changed(),
+            progress: std::mem::take(&mut self.progress),
+        };
+        if record.is_empty() { Ok(()) } else { self.append(record).await }
     }
 
-    async fn follow_up(&mut self, event: AgentEvent) -> Result<()> {
-        match event {
-            AgentEvent::Tool { call_id, name, status: ToolStatus::Started, input, .. } => {
-                self.open_call(call_id, name, input.unwrap_or(Json::Null)).await
+    /// Works on, and writes what is pending in the meantime; the next write tells of a fault.
+    pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let Some(due) = self.due.filter(|_| self.fault.is_none()) else { return work.await };
+            tokio::select! {
+                done = &mut work => return done,
+                () = sleep_until(due) => self.fault = self.flush().await.err(),
             }
-            AgentEvent::Tool { call_id, name, status, output, duration_ms, .. } => {
-                self.close_call(call_id, name, status, output, duration_ms).await
+        }
+    }
+
+    /// Appends a record once, even where it is not known whether the first try did.
+    async fn append(&mut self, record: Record) -> Result<()> {
+        let lease = self.claim.lease;
+        let lasting = record.events.iter().any(|event| !event.is_ephemeral());
+        let mut patience = None;
+        loop {
+            let error = match self.storage.append(&lease, record.clone()).await {
+                Ok(recorded) => {
+                    self.last_seq = recorded.last().map_or(self.last_seq, |event| event.seq);
+                    return Ok(());
+                }
+                Err(error) if error.is_retryable() => error,
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(%error, "the storage does not answer; trying again");
+            loop {
+                if !patience.get_or_insert_with(Patience::new).wait().await {
+                    return Err(error);
+                }
+                match if lasting { self.find_appended(&lease).await } else { Ok(None) } {
+                    Ok(Some(seq)) => {
+                        self.last_seq = seq;
+                        return Ok(());
+                    }
+                    Ok(None) => break,
+                    Err(error) if error.is_retryable() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// The last position that this attempt has written since it last knew; `None` if it has written nothing.
+    ///
+    /// - While the lease holds, only states and questions are written by anybody else.
+    async fn find_appended(&self, lease: &Lease) -> Result<Option<Seq>> {
+        let limit = 4 * BATCH_EVENTS;
+        let found = self.storage.read(&self.claim.scope(), lease.run, self.last_seq, limit).await?;
+        let own =
+            |event: &AgentEvent| !matches!(event, AgentEvent::Status { .. } | AgentEvent::Approval { .. });
+        Ok(found.iter().rfind(|recorded| own(&recorded.event)).map(|recorded| recorded.seq))
+    }
+
+    async fn follow_up(&mut self, event: &AgentEvent) -> Result<()> {
+        match event {
+            AgentEvent::Tool { .. } => {
+                let turn = self.usage().turns.saturating_add(1);
+                self.calls.take(&*self.storage, event, turn).await
             }
             AgentEvent::Session { session_id, model } => {
-                self.model.clone_from(&model);
-                let progress =
-                    Progress { provider_session_id: Some(session_id), model, ..Progress::default() };
-                let (storage, lease) = (self.storage.clone(), self.claim.lease);
-                persist(|| storage.progress(&lease, progress.clone())).await
+                self.model.clone_from(model);
+                self.progress(Progress {
+                    provider_session_id: Some(session_id.clone()),
+                    model: model.clone(),
+                    ..Progress::default()
+                });
+                Ok(())
             }
             AgentEvent::Usage(usage) => {
-                let turns = usage.turns.saturating_sub(self.usage.turns);
-                if turns > 0 {
-                    let spent = difference(usage, self.usage);
-                    self.steps
-                        .turn(self.claim.attempt_number, usage.turns, self.model.as_deref(), spent)
-                        .await?;
-                }
-                self.usage = usage;
+                self.count(*usage);
                 Ok(())
             }
             AgentEvent::Status { .. }
             | AgentEvent::Message { .. }
             | AgentEvent::Delta { .. }
             | AgentEvent::Reasoning { .. }
+            | AgentEvent::Approval { .. }
             | AgentEvent::Log { .. }
             | AgentEvent::Diff { .. }
             | AgentEvent::Artifact { .. }
@@ -136,96 +258,21 @@ impl Recorder {
         }
     }
 
-    /// A second attempt must not take over the calls of the first, which a provider may number alike.
-    fn call_key(&self, call_id: &str) -> String {
-        let id = call_id.chars().take(180);
-        if self.claim.attempt_number == 1 {
-            id.collect()
-        } else {
-            format!("{}:{}", self.claim.attempt_number, id.collect::<String>())
+    /// Keeps what the session has used so far, and what of it is new with the turn in which it was used.
+    fn count(&mut self, usage: Usage) {
+        self.meter.session = usage;
+        let (turn, known) = (usage.turns, self.meter.in_turns);
+        if turn > 0 && usage != known {
+            let turn = self.meter.before.turns.saturating_add(turn);
+            let used = difference(usage, known);
+            self.steps.turn(self.claim.attempt_number, turn, self.model.as_deref(), used);
+            self.meter.in_turns = usage;
         }
-    }
-
-    async fn open_call(&mut self, call_id: String, name: String, input: Json) -> Result<()> {
-        let call = ToolCall {
-            agent_run_id: self.claim.lease.run,
-            project_id: self.claim.run.project_id,
-            ticket_id: self.claim.run.ticket_id,
-            agent_id: self.claim.run.agent_id,
-            call_id: self.call_key(&call_id),
-            tool: name.chars().take(200).collect(),
-            status: ToolCallStatus::Running,
-            input,
-            output: None,
-            error: None,
-            duration_ms: None,
-            turn_number: i32::try_from(self.usage.turns.saturating_add(1)).unwrap_or(i32::MAX),
-        };
-        let stored = match self.storage.insert(&self.scope, call.clone()).await {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let same = Query::all()
-                    .filter(ToolCall::AGENT_RUN_ID.eq(self.claim.lease.run))
-                    .filter(ToolCall::CALL_ID.eq(call.call_id));
-                self.storage.find(&self.scope, same).await?.ok_or(error)?
-            }
-            other => other?,
-        };
-        self.open_calls.insert(call_id, OpenCall { stored, since: Instant::now() });
-        Ok(())
-    }
-
-    async fn close_call(
-        &mut self,
-        call_id: String,
-        name: String,
-        status: ToolStatus,
-        output: Option<String>,
-        duration_ms: Option<u64>,
-    ) -> Result<()> {
-        if !self.open_calls.contains_key(&call_id) {
-            self.open_call(call_id.clone(), name, Json::Null).await?;
-        }
-        let Some(OpenCall { mut stored, since }) = self.open_calls.remove(&call_id) else { return Ok(()) };
-        // Some agents only say at their end that a call which failed was denied.
-        let corrected = stored.status != ToolCallStatus::Running;
-        let took =
-            duration_ms.unwrap_or_else(|| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let tool = &mut stored.value;
-        tool.status = match status {
-            ToolStatus::Started => ToolCallStatus::Running,
-            ToolStatus::Completed => ToolCallStatus::Complete,
-            ToolStatus::Failed => ToolCallStatus::Error,
-            ToolStatus::Denied => ToolCallStatus::Denied,
-        };
-        match status {
-            ToolStatus::Failed | ToolStatus::Denied => tool.error = output,
-            ToolStatus::Started | ToolStatus::Completed => tool.output = output,
-        }
-        if corrected {
-            return self.storage.update(&self.scope, &stored).await.map(|_| ());
-        }
-        tool.duration_ms = i64::try_from(took).ok();
-        match self.tallies.iter_mut().find(|tally| tally.tool == tool.tool) {
-            Some(tally) => {
-                tally.count += 1;
-                tally.total_duration_ms = tally.total_duration_ms.saturating_add(took);
-            }
-            None => {
-                self.tallies.push(ToolTally { tool: tool.tool.clone(), count: 1, total_duration_ms: took });
-            }
-        }
-        self.storage.update(&self.scope, &stored).await.map(|_| ())
     }
 
     /// Ends the calls that the agent left open when it stopped.
-    pub(crate) async fn close_open_calls(&mut self) -> Result<()> {
-        let open: Vec<_> =
-            self.open_calls.iter().map(|(id, call)| (id.clone(), call.stored.tool.clone())).collect();
-        for (call_id, name) in open {
-            let output = Some("the agent stopped before the call ended".to_owned());
-            self.close_call(call_id, name, ToolStatus::Failed, output, None).await?;
-        }
-        Ok(())
+    pub(crate) fn close_open_calls(&mut self) {
+        self.calls.close_open();
     }
 }
 
@@ -238,21 +285,5 @@ fn difference(now: Usage, before: Usage) -> Usage {
         cache_write_tokens: now.cache_write_tokens.saturating_sub(before.cache_write_tokens),
         output_tokens: now.output_tokens.saturating_sub(before.output_tokens),
         cost: now.cost.map(|cost| lime_core::Micros(cost.0 - before.cost.map_or(0, |before| before.0))),
-    }
-}
-
-/// Calls again, with a growing pause, while the storage does not answer.
-pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match call().await {
-            Err(error) if error.is_retryable() && Instant::now() + pause < deadline => {
-                tracing::warn!(%error, "the storage does not answer; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-            result => return result,
-        }
     }
 }

@@ -48,7 +48,6 @@ impl Factory {
             self.check_branch(scope, &repository, branch).await?;
         }
         let stored = self.storage().submit(scope, run).await?;
-        self.parts.submitted.notify_waiters();
         tracing::info!(run = %stored.id, "submitted");
         Ok(stored)
     }

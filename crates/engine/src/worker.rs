@@ -1,16 +1,33 @@
-use std::sync::{Arc, PoisonError};
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lime_core::ports::{Claim, Claimant};
+use futures_util::FutureExt;
+use lime_core::ports::{Claim, Claimant, Handback, Storage};
+use lime_core::runs::Lease;
 use lime_core::{Error, ErrorKind, Result};
+use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::Factory;
+use crate::asked::{Asked, Stop};
 use crate::attempt::Attempt;
 use crate::config::WorkerConfig;
-use crate::heartbeat::{Stop, StopWish};
+use crate::patience::{Backoff, persist};
+use crate::shelf::Shelf;
+
+/// The longest that a worker leaves a storage alone that fails.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// When a worker looks again that does not listen.
+const UNHEARD: Duration = Duration::from_millis(50);
+/// How long a worker whose runs end one after another waits, so as to claim for several of them at once.
+const GATHER: Duration = Duration::from_millis(5);
+/// Of how many runs one has to have ended before it claims without such a wait.
+const GATHER_OF: usize = 8;
 
 /// Leases runs and works them, until it is told to stop.
 #[derive(Debug)]
@@ -18,6 +35,8 @@ pub struct Worker {
     factory: Factory,
     config: Arc<WorkerConfig>,
     claimant: Claimant,
+    /// Held by the one run at a time whose worker was lost before.
+    suspects: Arc<Mutex<()>>,
 }
 
 /// A worker at work in a task of its own.
@@ -28,6 +47,24 @@ pub struct RunningWorker {
     task: JoinHandle<()>,
     drain: CancellationToken,
     hand_back: CancellationToken,
+}
+
+/// Gives a run back that was not worked, if it is ours.
+async fn give_back(storage: &dyn Storage, lease: &Lease) {
+    match persist(|| storage.hand_back(lease, Handback::released())).await {
+        Err(error) if error.kind() != ErrorKind::StaleLease => {
+            tracing::warn!(run = %lease.run, %error, "a run could not be handed back; its lease will run out");
+        }
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// What a panic said.
+fn words(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(said) => *said,
+        Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("nothing that can be shown").to_owned(),
+    }
 }
 
 impl RunningWorker {
@@ -65,18 +102,10 @@ impl Worker {
                 "a worker needs a factory with a provider, or it finds no work",
             ));
         }
-        if config.concurrency == 0 {
-            return Err(Error::invalid(OPERATION, "the concurrency must be 1 or more"));
-        }
-        if config.heartbeat.is_zero() || config.heartbeat > config.lease / 3 {
-            return Err(Error::invalid(
-                OPERATION,
-                "the heartbeat must be above 0 and at most a third of the lease",
-            ));
-        }
+        config.check(OPERATION)?;
         let providers = factory.parts.providers.keys().cloned().collect();
         let claimant = Claimant { worker: config.name.clone(), providers };
-        Ok(Self { factory: factory.clone(), config: Arc::new(config), claimant })
+        Ok(Self { factory: factory.clone(), config: Arc::new(config), claimant, suspects: Arc::default() })
     }
 
     /// Starts to work in a task of its own.
@@ -92,72 +121,188 @@ impl Worker {
     /// - After `drain` it claims nothing more; after `hand_back` it gives back what it has.
     pub async fn run(self, drain: CancellationToken, hand_back: CancellationToken) {
         let span = tracing::info_span!("worker", name = self.config.name.as_str());
-        self.work(drain, hand_back).instrument(span).await;
+        let work = async {
+            tokio::select! {
+                () = self.work(&drain, &hand_back) => {}
+                () = self.sweep() => {}
+            }
+        };
+        work.instrument(span).await;
     }
 
-    async fn work(self, drain: CancellationToken, hand_back: CancellationToken) {
+    async fn work(&self, drain: &CancellationToken, hand_back: &CancellationToken) {
         let mut attempts = JoinSet::new();
+        let mut trouble = self.trouble();
         while !drain.is_cancelled() && !hand_back.is_cancelled() {
-            let parts = self.factory.parts.clone();
-            let submitted = parts.submitted.notified();
-            tokio::pin!(submitted);
-            // Listens before it looks, so that nothing is submitted unheard in between.
-            submitted.as_mut().enable();
-            let room = self.config.concurrency - attempts.len();
-            let claims = if room == 0 { Vec::new() } else { self.claim(room).await };
-            if !claims.is_empty() {
-                for claim in claims {
-                    attempts.spawn(self.attempt(claim, hand_back.clone()));
+            while attempts.try_join_next().is_some() {}
+            let room = self.config.concurrency.saturating_sub(attempts.len());
+            if room < self.enough() && !attempts.is_empty() {
+                self.gather(&mut attempts, room, drain, hand_back).await;
+                if drain.is_cancelled() || hand_back.is_cancelled() {
+                    break;
                 }
+            }
+            let room = self.config.concurrency.saturating_sub(attempts.len());
+            // Listens before it looks, so that nothing is queued unheard in between.
+            let mut queued = self.factory.storage().queued();
+            let heard = (&mut queued).now_or_never().is_some();
+            let (found, rest) = match self.claim(room, drain).await {
+                Ok(claims) => {
+                    trouble = self.trouble();
+                    let found = claims.len();
+                    self.begin(claims, &mut attempts, drain, hand_back).await;
+                    (found, None)
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error.report(), "no claim");
+                    (0, Some(trouble.pause()))
+                }
+            };
+            if found == room {
                 continue;
             }
+            // What was heard already came before the look, but now nobody listens.
+            let poll = if heard { self.config.poll.min(UNHEARD) } else { self.config.poll };
+            let resting = sleep(rest.unwrap_or(poll));
             tokio::select! {
                 () = drain.cancelled() => {}
                 () = hand_back.cancelled() => {}
-                () = &mut submitted, if room > 0 => {}
-                () = tokio::time::sleep(self.config.poll), if room > 0 => {}
-                Some(_) = attempts.join_next() => {}
+                () = resting => {}
+                () = &mut queued, if rest.is_none() && !heard => {}
+                Some(_) = attempts.join_next(), if rest.is_none() => {}
             }
-            while attempts.try_join_next().is_some() {}
         }
         while attempts.join_next().await.is_some() {}
     }
 
-    async fn claim(&self, max: usize) -> Vec<Claim> {
-        match self.factory.storage().claim(&self.claimant, max, self.config.lease).await {
-            Ok(claims) => claims,
-            Err(error) => {
-                tracing::warn!(error = %error.report(), "no claim");
-                Vec::new()
+    fn trouble(&self) -> Backoff {
+        Backoff::new(self.config.poll, LONGEST_REST)
+    }
+
+    /// How many runs a claim is worth at once, when most of what it may work is at work.
+    fn enough(&self) -> usize {
+        (self.config.concurrency / GATHER_OF).max(1)
+    }
+
+    /// Waits for runs to end, the first for as long as it takes, more of them for a moment.
+    async fn gather(
+        &self,
+        attempts: &mut JoinSet<()>,
+        mut room: usize,
+        drain: &CancellationToken,
+        hand_back: &CancellationToken,
+    ) {
+        let mut until = (room > 0).then(|| Instant::now() + GATHER);
+        while room < self.enough() {
+            let moment = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = drain.cancelled() => return,
+                () = hand_back.cancelled() => return,
+                () = moment => return,
+                ended = attempts.join_next() => {
+                    if ended.is_none() {
+                        return;
+                    }
+                    room += 1;
+                    until.get_or_insert_with(|| Instant::now() + GATHER);
+                }
             }
         }
     }
 
-    /// Works a run in a task of its own, so that a panic in it is the run's failure and not the worker's end.
-    fn attempt(&self, claim: Claim, hand_back: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+    /// Takes runs and begins their attempts.
+    ///
+    /// - What was taken is not let go while the storage is away for a moment. An attempt that was begun without
+    ///   anybody learning of it is handed back: it is not a crash.
+    async fn claim(&self, max: usize, drain: &CancellationToken) -> Result<Vec<Claim>> {
+        let (storage, lease) = (self.factory.storage(), self.config.lease);
+        let leases = storage.take(&self.claimant, max, lease).await?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (until, mut backoff, mut tried) = (Instant::now() + lease, Backoff::of_storage(), false);
+        let claims = loop {
+            match storage.start(&self.claimant, &leases, lease).await {
+                Err(error) if error.is_retryable() && Instant::now() < until && !drain.is_cancelled() => {
+                    tracing::warn!(%error, "the storage does not answer; trying again");
+                    tried = true;
+                    sleep(backoff.pause()).await;
+                }
+                claims => break claims?,
+            }
+        };
+        if tried {
+            let lost = leases.iter().filter(|lease| !claims.iter().any(|claim| claim.lease == **lease));
+            for lease in lost {
+                give_back(storage, lease).await;
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Begins to work what was claimed; once the worker is to stop, gives it back as it is.
+    async fn begin(
+        &self,
+        claims: Vec<Claim>,
+        attempts: &mut JoinSet<()>,
+        drain: &CancellationToken,
+        hand_back: &CancellationToken,
+    ) {
+        let shelf = Arc::new(Shelf::new(self.factory.parts.storage.clone()));
+        for claim in claims {
+            if drain.is_cancelled() || hand_back.is_cancelled() {
+                give_back(self.factory.storage(), &claim.lease).await;
+            } else {
+                attempts.spawn(self.attempt(claim, shelf.clone(), drain.clone(), hand_back.clone()));
+            }
+        }
+    }
+
+    /// Works a run, so that a panic in it is the run's failure and not the worker's end.
+    fn attempt(
+        &self,
+        claim: Claim,
+        shelf: Arc<Shelf>,
+        drain: CancellationToken,
+        hand_back: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (parts, config) = (self.factory.parts.clone(), self.config.clone());
+        let suspects = self.suspects.clone();
         let span = tracing::info_span!(
             "attempt", tenant = %claim.lease.tenant, run = %claim.lease.run, attempt = %claim.lease.attempt
         );
         async move {
-            let (run, lease) = (claim.lease.run, claim.lease);
-            let cancelled = CancellationToken::new();
-            parts.working.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancelled.clone());
-            let wish = StopWish::new();
-            let work = Attempt::new(parts.clone(), config, claim, cancelled, wish.clone()).work();
-            let mut work = tokio::spawn(work.instrument(tracing::Span::current()));
+            let (lease, asked) = (claim.lease, Asked::new());
+            let attempt = Attempt::new(parts.clone(), config, shelf, claim, drain, asked.clone(), suspects);
+            let mut work = std::pin::pin!(AssertUnwindSafe(attempt.work()).catch_unwind());
             let ended = tokio::select! {
                 ended = &mut work => ended,
                 () = hand_back.cancelled() => {
-                    wish.ask(Stop::HandBack);
+                    asked.ask(Stop::HandBack);
                     work.await
                 }
             };
-            if let Err(error) = ended {
-                Attempt::settle_panic(&parts, lease, &error).await;
+            if let Err(panic) = ended {
+                Attempt::settle_panic(&parts, lease, &words(panic)).await;
             }
-            parts.working.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         }
         .instrument(span)
+    }
+
+    /// Looks after runs that have fallen out of the line, from time to time and not together with other workers.
+    async fn sweep(&self) {
+        loop {
+            sleep(self.config.sweep.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            match self.factory.storage().sweep().await {
+                Ok(0) => {}
+                Ok(found) => tracing::warn!(found, "runs had fallen out of the line, and are back in it"),
+                Err(error) => tracing::warn!(%error, "the line was not swept"),
+            }
+        }
     }
 }

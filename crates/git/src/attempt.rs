@@ -5,8 +5,10 @@ use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use lime_core::identity::Tenant;
 use lime_core::ports::Workspace;
-use lime_core::{Error, ErrorKind, Result};
+use lime_core::runs::AgentRun;
+use lime_core::{Error, ErrorKind, Id, Result};
 
 use crate::failure;
 use crate::git::Git;
@@ -16,6 +18,9 @@ use crate::names::Branch;
 
 const ADD: &str = "git.worktree_add";
 const REMOVE: &str = "git.worktree_remove";
+
+/// Says whose an attempt's git directory is; written last, so one without it was never finished.
+const OWNER: &str = "lime-run";
 
 /// Who the agent's own commits are by, unless it sets another name.
 const AGENT_IDENTITY: &str = "\n[user]\n\tname = Coding agent\n\temail = agent@assembly-lime.invalid\n";
@@ -36,6 +41,20 @@ impl Attempt {
     /// The attempt of this name below the folders of a state directory.
     pub(crate) fn named(checkouts: &Path, git_dirs: &Path, name: &str) -> Self {
         Self { checkout: checkouts.join(name), git_dir: git_dirs.join(format!("{name}.git")) }
+    }
+
+    /// The attempt at the place where an earlier one of the tenant was, if it is one of these folders.
+    pub(crate) fn placed(
+        checkouts: &Path,
+        git_dirs: &Path,
+        tenant: Id<Tenant>,
+        place: &Path,
+    ) -> Option<Self> {
+        let name = place.file_name()?.to_str()?;
+        let number = name.strip_prefix(&format!("{tenant}-"))?;
+        let ours = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let attempt = Self::named(checkouts, git_dirs, name);
+        (ours && attempt.checkout == place).then_some(attempt)
     }
 
     /// The attempt of a workspace, which must be one of these folders.
@@ -124,6 +143,18 @@ impl Attempt {
         Ok(())
     }
 
+    /// Says that it is whole, and whose it is.
+    pub(crate) fn belong_to(&self, run: Id<AgentRun>) -> Result<()> {
+        let file = self.git_dir.join(OWNER);
+        std::fs::write(&file, run.to_string())
+            .map_err(|error| failure::io(ADD, "the checkout cannot be marked", &file, error))
+    }
+
+    /// Whether it is whole, and this run's.
+    pub(crate) fn belongs_to(&self, run: Id<AgentRun>) -> bool {
+        std::fs::read_to_string(self.git_dir.join(OWNER)).is_ok_and(|owner| owner == run.to_string())
+    }
+
     /// Removes both folders; what is gone already is no error.
     pub(crate) async fn remove(&self) -> Result<()> {
         remove_tree(REMOVE, &self.checkout).await?;
@@ -163,6 +194,23 @@ impl Unfinished {
     pub(crate) async fn begin(attempt: &Attempt) -> Result<Self> {
         attempt.remove().await?;
         Ok(Self(Some(attempt.clone())))
+    }
+
+    /// Takes a place where another attempt was, if it is free; of several at once, one gets it.
+    pub(crate) fn take(attempt: &Attempt) -> Result<Option<Self>> {
+        let failed = |error| failure::io(ADD, "the checkout cannot be made", &attempt.git_dir, error);
+        match std::fs::create_dir(&attempt.git_dir) {
+            Err(error) if error.kind() == IoKind::AlreadyExists => return Ok(None),
+            made => made.map_err(failed)?,
+        }
+        let free = |path: &Path| {
+            std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == IoKind::NotFound)
+        };
+        if free(&attempt.checkout) && free(&attempt.passing()) {
+            return Ok(Some(Self(Some(attempt.clone()))));
+        }
+        std::fs::remove_dir(&attempt.git_dir).map_err(failed)?;
+        Ok(None)
     }
 
     /// It failed, and goes.

@@ -31,6 +31,10 @@
 //! of the host's that borrows the agent's objects. A history that is not sound, or not on the base, is left out with
 //! a warning; the files still count.
 //!
+//! A later attempt takes a checkout over as it is, with what is open in it. The host's git directory says whose it is
+//! (`lime-run`), which is written last, so one that was never finished is nobody's. Where a checkout was, another one
+//! of the tenant can be made once it is gone, since an agent's session is found by its folder.
+//!
 //! This guards what git reads and runs, and not the file system: an agent that may write outside of its checkout
 //! reaches the rest as any program of the same user does, so it needs a sandbox around it.
 //!

@@ -18,6 +18,7 @@ use crate::remote::Remote;
 use crate::{changes, failure, history, stage};
 
 const PREPARE: &str = "git.prepare";
+const ADOPT: &str = "git.adopt";
 const COMMIT: &str = "git.commit";
 
 /// Checkouts in a folder of this machine.
@@ -67,6 +68,20 @@ impl GitWorkspaces {
         Attempt::of(operation, &self.checkouts, &self.git_dirs, workspace)
     }
 
+    /// A place for a checkout, and that it is taken: where an earlier one was, if that is asked for and can be.
+    async fn place(&self, spec: &WorkspaceSpec) -> Result<(Attempt, Unfinished)> {
+        let placed = |place: &PathBuf| Attempt::placed(&self.checkouts, &self.git_dirs, spec.tenant, place);
+        if let Some(attempt) = spec.place.as_ref().and_then(placed)
+            && let Some(unfinished) = Unfinished::take(&attempt)?
+        {
+            return Ok((attempt, unfinished));
+        }
+        let name = format!("{}-{}", spec.tenant, spec.attempt);
+        let attempt = Attempt::named(&self.checkouts, &self.git_dirs, &name);
+        let unfinished = Unfinished::begin(&attempt).await?;
+        Ok((attempt, unfinished))
+    }
+
     async fn make(
         &self,
         spec: &WorkspaceSpec,
@@ -88,6 +103,7 @@ impl GitWorkspaces {
         }
         let base_commit = mirror.commit(&self.git, &spec.base).await?;
         attempt.fill(&self.git, &mirror, &branch, (&spec.base, &base_commit)).await?;
+        attempt.belong_to(spec.run)?;
         Ok(Workspace {
             path: attempt.checkout.clone(),
             git_dir: attempt.git_dir.clone(),
@@ -110,9 +126,7 @@ impl Workspaces for GitWorkspaces {
                 return Err(Error::invalid(PREPARE, "the path of a repository must be absolute")
                     .with("path", &remote));
             }
-            let name = format!("{}-{}", spec.tenant, spec.attempt);
-            let attempt = Attempt::named(&self.checkouts, &self.git_dirs, &name);
-            let unfinished = Unfinished::begin(&attempt).await?;
+            let (attempt, unfinished) = self.place(spec).await?;
             match self.make(spec, &attempt, branch, &remote).await {
                 Ok(workspace) => {
                     unfinished.finish();
@@ -123,6 +137,29 @@ impl Workspaces for GitWorkspaces {
                     Err(error)
                 }
             }
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn adopt(&self, spec: &WorkspaceSpec, earlier: &Workspace) -> Result<Option<Workspace>> {
+        let span = tracing::info_span!("adopt", tenant = %spec.tenant, run = %spec.run, attempt = %spec.attempt, checkout = %earlier.path.display());
+        async {
+            let names = earlier.branch_was.iter().chain([&earlier.base_commit]);
+            let attempt = Attempt::placed(&self.checkouts, &self.git_dirs, spec.tenant, &earlier.path)
+                .filter(|attempt| attempt.git_dir == earlier.git_dir && attempt.belongs_to(spec.run))
+                .filter(|_| {
+                    spec.branch == earlier.branch && names.into_iter().all(|name| is_object_id(name))
+                });
+            let Some(attempt) = attempt else { return Ok(None) };
+            let branch = Branch::parse(ADOPT, &earlier.branch)?;
+            let _lock = match attempt.lock(ADOPT).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                lock => lock?,
+            };
+            let whole = attempt.git_dir.join("index").is_file()
+                && history::is_ancestor(&self.git, &attempt, &earlier.base_commit, &branch.full()).await?;
+            Ok(whole.then(|| earlier.clone()))
         }
         .instrument(span)
         .await

@@ -91,6 +91,10 @@ impl workspaces::Fixture for Local {
         git(&workspace.path, args)
     }
 
+    async fn damage(&self, workspace: &Workspace) {
+        fs::remove_dir_all(&workspace.path).unwrap();
+    }
+
     async fn kept(&self) -> Vec<String> {
         self.place.kept()
     }

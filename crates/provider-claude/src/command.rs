@@ -13,7 +13,8 @@ const MAX_ARGUMENT: usize = 128 << 10;
 
 /// What every run is called with.
 ///
-/// - Print mode with JSON lines both ways, pieces of messages as they come, questions about calls over the wire.
+/// - Print mode with JSON lines both ways, pieces of messages as they come, questions about calls over the wire, what
+///   was said to the agent repeated when it hears it.
 /// - Nothing of the machine or of the repository is loaded: no settings and with them no hooks, no plugins, no
 ///   `CLAUDE.md`, no MCP servers, no skills. Hooks and servers would run without a question.
 const ALWAYS: &[&str] = &[
@@ -22,6 +23,7 @@ const ALWAYS: &[&str] = &[
     "--input-format=stream-json",
     "--verbose",
     "--include-partial-messages",
+    "--replay-user-messages",
     "--permission-prompt-tool=stdio",
     "--strict-mcp-config",
     "--disable-slash-commands",
@@ -42,7 +44,7 @@ pub(crate) fn command(
     arguments.push(format!("--setting-sources={sources}"));
     arguments.push(format!("--permission-mode={}", permissions.mode()));
     arguments.push(format!("--tools={}", permissions.tools()));
-    let approved = permissions.approved();
+    let approved = permissions.approved(&spec.ask);
     if !approved.is_empty() {
         arguments.push(format!("--allowedTools={approved}"));
     }

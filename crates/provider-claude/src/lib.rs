@@ -10,6 +10,8 @@
 //!   pass, outside of it they are denied, and so is what the CLI calls sensitive, such as `.git`. Other allowed
 //!   tools are approved beforehand; `Bash` is not confined by the CLI: what it may reach is the sandbox's matter.
 //! - A run that plans or reviews has no tools that edit, and only the commands of `Bash` that the CLI knows to read.
+//! - Calls that the run's `ask` means wait for a person's answer in the CLI's hook before the call; what is refused
+//!   anyway is not asked about, as far as that can be told beforehand.
 //! - Nothing of the machine's or the repository's own configuration is loaded unless
 //!   [`project_settings`](ClaudeBuilder::project_settings) says so.
 //!
@@ -24,6 +26,7 @@ mod environment;
 mod failure;
 mod permissions;
 mod provider;
+mod questions;
 mod say;
 mod session;
 mod translate;

@@ -1,7 +1,11 @@
+use std::path::Path;
+
+use lime_core::governance::ToolPattern;
 use lime_core::runs::AgentMode;
 use lime_core::{Error, Result};
+use lime_provider_cli::path_within;
 
-use crate::wire::Question;
+use crate::wire::{Call, Question};
 
 /// What a run that builds or mends may use unless its constraints say otherwise.
 const DEFAULT_TOOLS: &[&str] = &[
@@ -28,6 +32,8 @@ const ON_FILES: &[&str] = &["Edit", "Glob", "Grep", "LS", "MultiEdit", "Notebook
 const NEVER: &[&str] = &["workingDir", "safetyCheck"];
 /// The tool that runs commands; a run that changes nothing has it for commands that only read.
 const SHELL: &str = "Bash";
+const OUTSIDE: &str = "This run may not touch that: it is outside of the working folder, or sensitive. Work on the \
+                       repository's own files.";
 /// The longest name of a tool with its pattern, in bytes.
 const MAX_TOOL: usize = 1_000;
 
@@ -37,7 +43,6 @@ const MAX_TOOL: usize = 1_000;
 ///   `Bash(cargo test *)`.
 /// - A run that plans or reviews has no tool that edits, and of `Bash` only what reads, as far as the CLI can
 ///   tell; a pattern is taken at its word in every mode.
-/// - This is the seam for people's approvals: they are one more way to come to a [`Decision`].
 #[derive(Debug)]
 pub(crate) struct Permissions {
     rules: Vec<Rule>,
@@ -103,10 +108,14 @@ impl Permissions {
         tools.join(",")
     }
 
-    /// What is approved beforehand, separated by commas.
-    pub(crate) fn approved(&self) -> String {
+    /// What is approved beforehand, separated by commas; no tool of which some calls need a person's leave.
+    ///
+    /// - Of such a tool a pattern stays approved: what it covers, only the CLI can tell.
+    pub(crate) fn approved(&self, ask: &[ToolPattern]) -> String {
         let approved = self.rules.iter().filter(|rule| {
-            !rule.is_whole_tool() || (!ON_FILES.contains(&rule.tool()) && self.covers_all_of(rule))
+            let tool = rule.tool();
+            let asks = ask.iter().any(|pattern| pattern.may_mean(tool));
+            !rule.is_whole_tool() || (!ON_FILES.contains(&tool) && !asks && self.covers_all_of(rule))
         });
         approved.map(|rule| rule.text.as_str()).collect::<Vec<_>>().join(",")
     }
@@ -124,10 +133,7 @@ impl Permissions {
         let tool = question.tool_name.as_deref().unwrap_or_default();
         let reason = question.decision_reason_type.as_deref().unwrap_or_default();
         if ON_FILES.contains(&tool) || question.blocked_path.is_some() || NEVER.contains(&reason) {
-            return Decision::Deny(
-                "This run may not touch that: it is outside of the working folder, or sensitive. Work on the repository's own files."
-                    .to_owned(),
-            );
+            return Decision::Deny(OUTSIDE.to_owned());
         }
         let whole = |rule: &&Rule| rule.tool() == tool && rule.is_whole_tool();
         match self.rules.iter().find(whole) {
@@ -135,11 +141,26 @@ impl Permissions {
             Some(_) => Decision::Deny(
                 "This run may not change anything, so only commands that read are allowed.".to_owned(),
             ),
-            None => Decision::Deny(format!(
-                "This run may not use {tool} for that. It may use: {}.",
-                self.rules.iter().map(|rule| rule.text.as_str()).collect::<Vec<_>>().join(", ")
-            )),
+            None => Decision::Deny(self.not_allowed(tool)),
         }
+    }
+
+    /// Why a call is refused before the CLI has judged it, so that nobody is asked in vain.
+    ///
+    /// - What only the CLI can tell, it asks about later: whether a file is sensitive, whether a command only reads.
+    pub(crate) fn refusal(&self, call: Call<'_>, workdir: &Path) -> Option<String> {
+        if ON_FILES.contains(&call.tool) {
+            let field = |name: &&str| call.input.get(*name)?.as_str();
+            let path = ["file_path", "notebook_path", "path"].iter().find_map(field)?;
+            return path_within(workdir, Path::new(path)).is_none().then(|| OUTSIDE.to_owned());
+        }
+        let known = self.rules.iter().any(|rule| rule.tool() == call.tool);
+        (!known).then(|| self.not_allowed(call.tool))
+    }
+
+    fn not_allowed(&self, tool: &str) -> String {
+        let rules: Vec<&str> = self.rules.iter().map(|rule| rule.text.as_str()).collect();
+        format!("This run may not use {tool} for that. It may use: {}.", rules.join(", "))
     }
 
     fn covers_all_of(&self, rule: &Rule) -> bool {
@@ -189,7 +210,7 @@ mod tests {
             &["Read", "Edit", "Bash(git status *)", "Bash(ls *)", "WebFetch"],
         );
         assert_eq!(some.tools(), "Bash,Edit,Read,WebFetch");
-        assert_eq!(some.approved(), "Bash(git status *),Bash(ls *),WebFetch");
+        assert_eq!(some.approved(&[]), "Bash(git status *),Bash(ls *),WebFetch");
         assert_eq!(permissions(AgentMode::Implement, &[]).tools(), "");
     }
 
@@ -198,12 +219,12 @@ mod tests {
         for mode in [AgentMode::Plan, AgentMode::Review] {
             let default = Permissions::new(mode, None).unwrap();
             assert!(!default.tools().split(',').any(|tool| EDITS.contains(&tool)), "{}", default.tools());
-            assert!(!default.approved().contains("Bash"), "{}", default.approved());
+            assert!(!default.approved(&[]).contains("Bash"), "{}", default.approved(&[]));
             assert_eq!(default.mode(), "default");
             assert!(!decide(&default, json!({ "tool_name": "Bash", "input": { "command": "touch x" } })));
             let pattern = permissions(mode, &["Bash(cargo test *)", "Write"]);
             assert_eq!(
-                (pattern.tools(), pattern.approved()),
+                (pattern.tools(), pattern.approved(&[])),
                 ("Bash".to_owned(), "Bash(cargo test *)".to_owned())
             );
         }
@@ -218,6 +239,28 @@ mod tests {
         assert!(!decide(&builder, json!({ "tool_name": "Bash", "blocked_path": "/etc/passwd" })));
         assert!(!decide(&builder, json!({ "tool_name": "Bash", "decision_reason_type": "safetyCheck" })));
         assert!(!decide(&builder, json!({})));
+    }
+
+    #[test]
+    fn what_needs_leave_is_not_approved_beforehand() {
+        let ask: Vec<ToolPattern> =
+            ["Bash(git push *)", "Web*"].iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
+        let builder = permissions(AgentMode::Implement, &["Bash", "WebFetch", "Task", "Bash(ls *)"]);
+        assert_eq!(builder.approved(&ask), "Task,Bash(ls *)");
+    }
+
+    #[test]
+    fn nobody_is_asked_about_what_is_refused_anyway() {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = permissions(AgentMode::Implement, &["Bash", "Write", "Grep"]);
+        let refused = |tool, input: Value| {
+            builder.refusal(Call { id: "c", tool, input: &input }, folder.path()).is_some()
+        };
+        assert!(!refused("Bash", json!({ "command": "ls" })) && refused("WebFetch", json!({})));
+        assert!(refused("Write", json!({ "file_path": "/etc/passwd" })));
+        assert!(!refused("Write", json!({ "file_path": folder.path().join("new/a.rs") })));
+        assert!(refused("Grep", json!({ "pattern": "x", "path": "/etc" })));
+        assert!(!refused("Grep", json!({ "pattern": "x" })));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::command::{command, environment, instructions};
 use crate::environment::{API_KEY, BASE_URL, OAUTH_TOKEN, PASSED_ENV};
 use crate::failure::NO_KEY;
 use crate::permissions::Permissions;
-use crate::session::{ClaudeSession, StillbornSession};
+use crate::questions::Questions;
+use crate::session::{ClaudeSession, Parts, StillbornSession};
 
 /// The variable that names the program, where it is not `claude` in `PATH`.
 const BINARY_ENV: &str = "LIME_CLAUDE_BIN";
@@ -276,13 +277,14 @@ impl AgentProvider for ClaudeProvider {
             }
         };
         let instructions = instructions(spec.request.mode, &spec.instructions);
-        Ok(Box::new(ClaudeSession::begin(
+        Ok(Box::new(ClaudeSession::begin(Parts {
             process,
-            &instructions,
-            &spec.request.prompt,
-            permissions,
+            instructions: &instructions,
+            prompt: &spec.request.prompt,
+            questions: Questions::new(spec.ask, spec.workdir, permissions),
             redactor,
-        )))
+            max_turns: constraints.and_then(|constraints| constraints.max_turns),
+        })))
     }
 }
 

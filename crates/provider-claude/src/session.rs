@@ -2,21 +2,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lime_core::Result;
 use lime_core::governance::Redactor;
-use lime_core::ports::{AgentSession, SessionReport};
-use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome, Usage};
-use lime_provider_cli::{CliExit, CliInput, CliProcess, Line, ReadError, StopPlan, WriteError};
-use serde::Deserialize;
+use lime_core::ports::{AgentSession, SessionReport, ToolAnswer};
+use lime_core::runs::{AgentEvent, Failure, FailureKind, Limit, Outcome, ToolStatus, Usage};
+use lime_provider_cli::{CliExit, CliProcess, Line, ReadError, StopPlan};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::permissions::{Decision, Permissions};
+use crate::questions::{Heard, Questions};
 use crate::say;
 use crate::translate::Translator;
 use crate::verdict::ExitFacts;
-use crate::wire::{Ask, Question};
 
 /// How long the CLI may take to end once it has said its result and its stdin is closed; it takes 0.1 s.
 const END_GRACE: Duration = Duration::from_secs(3);
@@ -31,6 +30,9 @@ const MAX_UNWRITTEN: usize = 16;
 const MAX_LAST_WORDS: usize = 4 << 20;
 /// How much is shown of a line that was too long to be kept, in characters.
 const CUT_LINE_SHOWN: usize = 200;
+/// What is said of a CLI that makes calls without asking.
+const UNASKED: &str = "Claude Code made a call without asking, though this run's calls need leave: this machine's \
+                       managed settings switch hooks off. Allow hooks, or run it without approvals of tool calls.";
 
 /// A run of Claude Code.
 pub(crate) struct ClaudeSession {
@@ -39,12 +41,24 @@ pub(crate) struct ClaudeSession {
     unwritten: VecDeque<Value>,
     events: VecDeque<AgentEvent>,
     translator: Translator,
-    permissions: Permissions,
+    questions: Questions,
     redactor: Redactor,
+    /// The most calls of the model; the CLI itself counts them anew in each of its turns.
+    max_turns: Option<u32>,
     began: Instant,
     stage: Stage,
-    /// What went wrong on this side of the wire.
-    fault: Option<Failure>,
+    /// How it ended as far as this side of the wire decided it.
+    decided: Option<Outcome>,
+}
+
+/// What a session is made of.
+pub(crate) struct Parts<'p> {
+    pub(crate) process: CliProcess,
+    pub(crate) instructions: &'p str,
+    pub(crate) prompt: &'p str,
+    pub(crate) questions: Questions,
+    pub(crate) redactor: Redactor,
+    pub(crate) max_turns: Option<u32>,
 }
 
 /// How far a session is.
@@ -57,31 +71,30 @@ enum Stage {
 
 impl ClaudeSession {
     /// Gives the agent its task, in a task of its own: the CLI takes seconds to start reading.
-    pub(crate) fn begin(
-        process: CliProcess,
-        instructions: &str,
-        prompt: &str,
-        permissions: Permissions,
-        redactor: Redactor,
-    ) -> Self {
+    pub(crate) fn begin(parts: Parts<'_>) -> Self {
         let (to_cli, messages) = mpsc::channel(MAX_UNWRITTEN);
-        let first = [say::initialize(instructions), say::prompt(prompt)];
-        tokio::spawn(write(process.input(), first, messages));
+        let initialize = say::initialize(parts.instructions, parts.questions.needs_hooks());
+        for first in [initialize, say::prompt(parts.prompt)] {
+            to_cli.try_send(first).expect("a new channel has room for two");
+        }
+        let input = parts.process.input();
+        tokio::spawn(async move { input.feed(messages).await });
         Self {
-            process,
+            process: parts.process,
             to_cli,
             unwritten: VecDeque::new(),
             events: VecDeque::new(),
             translator: Translator::new(),
-            permissions,
-            redactor,
+            questions: parts.questions,
+            redactor: parts.redactor,
+            max_turns: parts.max_turns,
             began: Instant::now(),
             stage: Stage::Works,
-            fault: None,
+            decided: None,
         }
     }
 
-    /// Translates a line, and answers it if it is a question.
+    /// Translates a line, answers it if it is a question, and sees whether the session goes on.
     fn take(&mut self, line: &Line) {
         let events = if let Some(bytes) = line.truncated {
             let start: String = line.text.chars().take(CUT_LINE_SHOWN).collect();
@@ -92,40 +105,54 @@ impl ClaudeSession {
             }]
         } else {
             let events = self.translator.line(&line.text, self.began.elapsed());
-            self.answer(&line.text);
-            events
+            events.into_iter().chain(self.hear(&line.text)).collect()
         };
+        if let Stage::Works = self.stage {
+            self.watch(&events);
+        }
         let redactor = &self.redactor;
         self.events.extend(events.into_iter().map(|event| redactor.event(event).bounded()));
-        if self.translator.has_result() && matches!(self.stage, Stage::Works) {
-            self.process.close_stdin();
-            self.stage = Stage::Ends(Instant::now() + END_GRACE);
+    }
+
+    /// Ends the session where it is done, has reached a limit, or gets round its questions.
+    fn watch(&mut self, events: &[AgentEvent]) {
+        let calls =
+            |event: &AgentEvent| matches!(event, AgentEvent::Tool { status: ToolStatus::Started, .. });
+        let (begun, goes_on) = (self.translator.begun(), self.translator.has_result());
+        let later = self.translator.results() > 0;
+        if self.translator.is_done() {
+            self.ends(END_GRACE);
+        } else if self.questions.goes_unasked() && events.iter().any(calls) {
+            self.decide(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, UNASKED)));
+        } else if later && self.max_turns.is_some_and(|most| begun > most || (begun == most && goes_on)) {
+            self.decide(Outcome::Limited(Limit::Turns));
         }
     }
 
-    /// Answers a question; an allowed call gets back the very input that it has, secrets and all.
-    fn answer(&mut self, line: &str) {
-        if !line.contains("control_request") {
-            return;
+    /// What a line asks a person; any other question is answered at once.
+    fn hear(&mut self, line: &str) -> Option<AgentEvent> {
+        if !line.contains("control_") {
+            return None;
         }
-        let Ok(value) = serde_json::from_str::<Value>(line) else {
-            return;
-        };
-        if value.get("type").and_then(Value::as_str) != Some("control_request") {
-            return;
+        match self.questions.hear(&serde_json::from_str(line).ok()?)? {
+            Heard::Asks(event) => Some(event),
+            Heard::Answer(answer) => {
+                self.say(answer);
+                None
+            }
         }
-        let ask = Ask::deserialize(&value).unwrap_or_default();
-        let (Some(id), Some(question)) = (ask.request_id.as_ref(), ask.request.as_ref()) else {
-            return;
-        };
-        let answer = match question.subtype.as_deref() {
-            Some(Question::CAN_USE_TOOL) => match self.permissions.decide(question) {
-                Decision::Allow => say::allow(id, question.input.as_ref().unwrap_or(&Value::Null)),
-                Decision::Deny(reason) => say::deny(id, &reason),
-            },
-            Some(_) | None => say::unsupported(id),
-        };
-        self.say(answer);
+    }
+
+    /// Ends the agent for this reason, unless there is one already.
+    fn decide(&mut self, outcome: Outcome) {
+        self.decided.get_or_insert(outcome);
+        self.ends(Duration::ZERO);
+    }
+
+    /// Closes the agent's stdin; it may take this long to end by itself.
+    fn ends(&mut self, grace: Duration) {
+        self.process.close_stdin();
+        self.stage = Stage::Ends(Instant::now() + grace);
     }
 
     fn say(&mut self, message: Value) {
@@ -168,10 +195,8 @@ impl ClaudeSession {
     /// The CLI's output cannot be read on: without it, the run cannot either.
     async fn broken(&mut self, error: &ReadError) {
         warn!(error = %error, "the output of Claude Code cannot be read");
-        self.fault = Some(Failure::new(
-            FailureKind::Protocol,
-            format!("The output of Claude Code could not be read on: {error}. Try again."),
-        ));
+        let message = format!("The output of Claude Code could not be read on: {error}. Try again.");
+        self.decided.get_or_insert(Outcome::Failed(Failure::new(FailureKind::Protocol, message)));
         let exit = self.process.stop(STOP).await;
         self.ended(exit);
     }
@@ -223,12 +248,27 @@ impl AgentSession for ClaudeSession {
         }
     }
 
+    async fn answer(&mut self, call_id: &str, answer: ToolAnswer) {
+        if let Some(message) = self.questions.answer(call_id, answer) {
+            self.say(message);
+        }
+    }
+
+    async fn send(&mut self, text: &str) -> Result<bool> {
+        let works = matches!(self.stage, Stage::Works);
+        if works {
+            self.say(say::message(text));
+        }
+        Ok(works)
+    }
+
     async fn cancel(&mut self) {
         if let Stage::Ended(_) = self.stage {
             return;
         }
         // With its result said, the agent has come to its end, and only the process is still there.
-        if !self.translator.has_result() {
+        if self.decided.is_none() && !self.translator.is_done() {
+            self.decided = Some(Outcome::Cancelled);
             let until = Instant::now() + INTERRUPT_GRACE;
             self.say(say::interrupt());
             if timeout_at(until, self.hand_over()).await.is_ok() {
@@ -246,51 +286,11 @@ impl AgentSession for ClaudeSession {
             facts.code = exit.code;
             facts.signal = exit.signal;
             facts.stderr.clone_from(&exit.stderr_tail);
-            facts.notes = notes(exit);
+            facts.notes = exit.notes();
         }
-        let Self { translator, fault, redactor, .. } = *self;
+        let Self { translator, decided, redactor, .. } = *self;
         let report = redactor.report(translator.finish(&facts));
-        match fault {
-            Some(fault) if report.outcome != Outcome::Cancelled => {
-                SessionReport { outcome: Outcome::Failed(fault), ..report }
-            }
-            _ => report,
-        }
-    }
-}
-
-fn notes(exit: &CliExit) -> Vec<String> {
-    let mut notes = Vec::new();
-    if exit.forced {
-        notes.push("had to be killed".to_owned());
-    }
-    if exit.leftovers_killed > 0 {
-        notes.push(format!("{} leftover processes killed", exit.leftovers_killed));
-    }
-    if exit.survivors {
-        notes.push("some process could not be confirmed gone".to_owned());
-    }
-    if exit.cut_lines > 0 {
-        notes.push(format!("{} lines cut", exit.cut_lines));
-    }
-    notes
-}
-
-/// Writes what is to be said, in order, until nobody says or reads anything any more.
-async fn write(input: CliInput, first: [Value; 2], mut messages: mpsc::Receiver<Value>) {
-    let mut written = Ok(());
-    for message in &first {
-        if written.is_ok() {
-            written = input.write_json(message).await;
-        }
-    }
-    while written.is_ok() {
-        let Some(message) = messages.recv().await else { return };
-        written = input.write_json(&message).await;
-    }
-    match written {
-        Ok(()) | Err(WriteError::Closed) => {}
-        Err(error) => debug!(error = %error, "Claude Code does not read its stdin"),
+        SessionReport { outcome: decided.unwrap_or(report.outcome), ..report }
     }
 }
 
@@ -301,6 +301,12 @@ pub(crate) struct StillbornSession(pub(crate) Failure);
 impl AgentSession for StillbornSession {
     async fn next_event(&mut self) -> Option<AgentEvent> {
         None
+    }
+
+    async fn answer(&mut self, _call_id: &str, _answer: ToolAnswer) {}
+
+    async fn send(&mut self, _text: &str) -> Result<bool> {
+        Ok(false)
     }
 
     async fn cancel(&mut self) {}

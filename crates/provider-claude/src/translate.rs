@@ -9,14 +9,12 @@ use crate::calls::{Answered, Calls};
 use crate::failure::{Trouble, quote};
 use crate::usage::Tally;
 use crate::verdict::{ExitFacts, Verdict};
-use crate::wire::{
-    Ask, Assistant, Block, Line, Message, Question, RateLimit, RunResult, Stream, System, User,
-};
+use crate::wire::{Ask, Assistant, Block, Line, Message, RateLimit, RunResult, Stream, System, User};
 
 /// How a user's line begins that the CLI writes when it was interrupted.
 const INTERRUPTED: &str = "[Request interrupted by user";
-/// What the CLI answers to a call of a tool that exists, and that this run may not use.
-const NOT_ENABLED: &str = "exists but is not enabled in this context";
+/// What the CLI answers to a call of a tool that exists, and that this run may not use; the second since 2.1.3xx.
+const NOT_ENABLED: [&str; 2] = ["exists but is not enabled in this context", "is disabled for this session"];
 /// What the CLI puts where an answer would be empty.
 const NO_CONTENT: &str = "(no content)";
 /// System lines that only matter to the CLI's own interface: their subtypes, or how these begin.
@@ -36,6 +34,12 @@ pub struct Translator {
     calls: Calls,
     /// The agent's own message that is being streamed.
     streaming: Option<String>,
+    /// How many messages the agent itself has begun: its calls of the model.
+    begun: u32,
+    /// How many turns have ended.
+    results: u32,
+    /// Messages that were sent to the agent, and that it has not heard yet, by their uuids.
+    unheard: Vec<String>,
     verdict: Verdict,
 }
 
@@ -68,7 +72,8 @@ impl Translator {
         }
     }
 
-    /// Takes note of a line that was written to the CLI's stdin: an interruption, or the answer to a question.
+    /// Takes note of a line that was written to the CLI's stdin: a message with a uuid, an interruption, or the answer
+    /// to a question.
     ///
     /// - After an interruption the session counts as cancelled, whatever the CLI says.
     pub fn sent(&mut self, value: &Value) {
@@ -77,10 +82,12 @@ impl Translator {
             Some("control_request") if text("/request/subtype") == Some("interrupt") => self.verdict.cancel(),
             Some("control_response") => {
                 if let Some(id) = text("/response/request_id") {
-                    let allowed = text("/response/response/behavior") == Some("allow");
-                    self.calls.answer(id, allowed);
+                    let hook = text("/response/response/hookSpecificOutput/permissionDecision");
+                    let denied = [text("/response/response/behavior"), hook].contains(&Some("deny"));
+                    self.calls.answer(id, !denied);
                 }
             }
+            Some("user") => self.unheard.extend(text("/uuid").map(str::to_owned)),
             Some(_) | None => {}
         }
     }
@@ -88,6 +95,22 @@ impl Translator {
     /// Whether the CLI has said how its turn ended.
     pub(crate) fn has_result(&self) -> bool {
         self.verdict.has_result()
+    }
+
+    /// Whether the agent has nothing more to do: its turn has ended, and all that was sent to it is answered, or never
+    /// will be.
+    pub(crate) fn is_done(&self) -> bool {
+        self.has_result() && (self.unheard.is_empty() || self.verdict.is_limited())
+    }
+
+    /// How often the agent itself has called the model.
+    pub(crate) fn begun(&self) -> u32 {
+        self.begun
+    }
+
+    /// How many turns of the CLI have ended.
+    pub(crate) fn results(&self) -> u32 {
+        self.results
     }
 
     /// The last events, when no line comes any more: calls that never ended, end here.
@@ -211,17 +234,18 @@ impl Translator {
             return Vec::new();
         };
         if *user.is_replay == Some(true) {
+            self.heard(user.uuid.as_deref());
             return Vec::new();
         }
         let mut events = Vec::new();
         for block in message.blocks() {
             match block {
                 Block::Answer { id, text, is_error } => {
-                    let how = if refused(user, &id) || (is_error && text.contains(NOT_ENABLED)) {
-                        Answered::Denied
-                    } else {
-                        answered(is_error)
-                    };
+                    let not_enabled = is_error
+                        && text.contains("No such tool available")
+                        && NOT_ENABLED.iter().any(|words| text.contains(words));
+                    let how =
+                        if refused(user, &id) || not_enabled { Answered::Denied } else { answered(is_error) };
                     events.push(self.calls.end(id, text, how, at));
                 }
                 Block::Text(text) if text.starts_with(INTERRUPTED) => {
@@ -238,6 +262,15 @@ impl Translator {
         events
     }
 
+    /// The agent hears what was sent to it: in the turn that goes on, or in the next one, which begins with that.
+    fn heard(&mut self, uuid: Option<&str>) {
+        let before = self.unheard.len();
+        self.unheard.retain(|sent| Some(sent.as_str()) != uuid);
+        if self.unheard.len() < before {
+            self.verdict.next_turn();
+        }
+    }
+
     fn stream(&mut self, stream: &Stream) -> Vec<AgentEvent> {
         let Some(event) = stream.event.as_ref() else {
             return Vec::new();
@@ -249,6 +282,7 @@ impl Translator {
                 if let Some(message) = event.message.as_ref() {
                     self.count(message);
                     if !of_sub_agent {
+                        self.begun = self.begun.saturating_add(1);
                         self.streaming.clone_from(&message.id);
                     }
                 }
@@ -284,6 +318,7 @@ impl Translator {
             events.extend(self.calls.listed(Denial { call_id, tool }));
         }
         events.push(AgentEvent::Usage(self.tally.total()));
+        self.results = self.results.saturating_add(1);
         self.verdict.result(result);
         events
     }
@@ -291,11 +326,10 @@ impl Translator {
     /// Questions are answered by the session, which tells the answer by [`sent`](Translator::sent).
     fn ask(&mut self, ask: &Ask) -> Vec<AgentEvent> {
         if let (Some(request_id), Some(question)) = (ask.request_id.as_ref(), ask.request.as_ref())
-            && question.subtype.as_deref() == Some(Question::CAN_USE_TOOL)
-            && let Some(call_id) = question.tool_use_id.clone()
+            && let Some(call) = question.call()
         {
-            let tool = question.tool_name.clone().unwrap_or_else(|| "unknown".to_owned());
-            self.calls.ask(request_id.clone(), Denial { call_id, tool });
+            let call = Denial { call_id: call.id.to_owned(), tool: call.tool.to_owned() };
+            self.calls.ask(request_id.clone(), call);
         }
         Vec::new()
     }

@@ -104,6 +104,16 @@ impl Verdict {
         self.result.is_some()
     }
 
+    /// Another turn begins, and its result is the one that counts.
+    pub(crate) fn next_turn(&mut self) {
+        self.result = None;
+    }
+
+    /// Whether a limit ended the turn, after which there is no other.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.result.as_ref().is_some_and(|result| limit(result).is_some())
+    }
+
     pub(crate) fn outcome(&self, exit: &ExitFacts) -> Outcome {
         if self.cancelled {
             return Outcome::Cancelled;
@@ -116,12 +126,10 @@ impl Verdict {
 
     /// `is_error` decides: an error of the API comes with the subtype `success`, and exit codes say less.
     fn of_result(&self, result: &RunResult) -> Outcome {
-        let subtype = result.subtype.as_deref().unwrap_or_default();
-        match subtype {
-            "error_max_turns" => return Outcome::Limited(Limit::Turns),
-            "error_max_budget_usd" => return Outcome::Limited(Limit::Cost),
-            _ => {}
+        if let Some(limit) = limit(result) {
+            return Outcome::Limited(limit);
         }
+        let subtype = result.subtype.as_deref().unwrap_or_default();
         if !result.is_error.unwrap_or(subtype != "success") {
             return Outcome::Succeeded {
                 summary: result.result.clone().filter(|text| !text.trim().is_empty()),
@@ -168,5 +176,14 @@ impl Verdict {
                 quote(last.unwrap_or_default())
             ),
         ))
+    }
+}
+
+/// The limit that ended a turn.
+fn limit(result: &RunResult) -> Option<Limit> {
+    match result.subtype.as_deref()? {
+        "error_max_turns" => Some(Limit::Turns),
+        "error_max_budget_usd" => Some(Limit::Cost),
+        _ => None,
     }
 }

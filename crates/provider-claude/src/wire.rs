@@ -113,8 +113,10 @@ pub(crate) struct Assistant {
 pub(crate) struct User {
     pub(crate) message: Soft<Message>,
     pub(crate) parent_tool_use_id: Soft<String>,
+    /// The CLI repeats what was said to it, once the agent has heard it.
     #[serde(rename = "isReplay")]
     pub(crate) is_replay: Soft<bool>,
+    pub(crate) uuid: Soft<String>,
     #[serde(rename = "isSynthetic")]
     pub(crate) is_synthetic: Soft<bool>,
     /// How each call was decided on; since 2.1.3xx.
@@ -318,10 +320,39 @@ pub(crate) struct Question {
     pub(crate) blocked_path: Soft<String>,
     /// Why it asks: `safetyCheck`, `mode`, `rule` and others.
     pub(crate) decision_reason_type: Soft<String>,
+    /// The hook that is called.
+    pub(crate) callback_id: Soft<String>,
 }
 
 impl Question {
     pub(crate) const CAN_USE_TOOL: &str = "can_use_tool";
+    /// The hook's input is in `input`: the tool's name, its own input, and more.
+    pub(crate) const HOOK: &str = "hook_callback";
+
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> Option<Call<'_>> {
+        let id = self.tool_use_id.as_deref()?;
+        let input = self.input.as_ref().unwrap_or(&Value::Null);
+        match self.subtype.as_deref()? {
+            Self::CAN_USE_TOOL => {
+                Some(Call { id, tool: self.tool_name.as_deref().unwrap_or("unknown"), input })
+            }
+            Self::HOOK => Some(Call {
+                id,
+                tool: input.get("tool_name")?.as_str()?,
+                input: input.get("tool_input").unwrap_or(&Value::Null),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A call that the CLI asks about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'q> {
+    pub(crate) id: &'q str,
+    pub(crate) tool: &'q str,
+    pub(crate) input: &'q Value,
 }
 
 /// What the account may still use of its plan.

@@ -7,9 +7,12 @@ mod processes;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task, spec};
+use lime_core::governance::ToolPattern;
 use lime_core::runs::Constraints;
 use lime_provider_claude::ClaudeProvider;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
@@ -17,6 +20,9 @@ use processes::marked;
 use secrecy::SecretString;
 use serde_json::json;
 use tempfile::TempDir;
+
+/// The one line of [`EDITED_TEXT`].
+const EDITED_LINE: &str = "Written by the agent.";
 
 static STAGES: AtomicU32 = AtomicU32::new(0);
 
@@ -47,6 +53,18 @@ fn script(task: Task) -> Script {
             .turn(Turn::new().say("It is written.")),
         Task::Waits => Script::new().turn(Turn::new().say("This takes a while.").run_command("sleep 600")),
         Task::Fails => Script::failing(Fault::unauthorized()),
+        Task::Asks => Script::new()
+            .turn(Turn::new().say("May I?").run_command(format!("printf '{EDITED_LINE}\\n' > {EDITED_FILE}")))
+            .turn(Turn::new().say("That is that.")),
+        Task::AsksInVain => {
+            let outside = json!({ "file_path": "/not/of/the/repository", "content": "x" });
+            Script::new()
+                .turn(Turn::new().call_tool("Write", outside))
+                .turn(Turn::new().call_tool("WebFetch", json!({ "url": "http://127.0.0.1:9/" })))
+        }
+        Task::Listens => Script::new()
+            .turn(Turn::new().say("This takes a moment.").run_command("sleep 2"))
+            .turn(Turn::new().say("It is done.").paced(2, Duration::from_millis(100))),
         Task::DeniedTool => {
             Script::new().turn(Turn::new().call_tool("WebFetch", json!({ "url": "http://127.0.0.1:9/" })))
         }
@@ -64,7 +82,7 @@ impl AgentFixture for RealClaude {
     async fn stage(&self, task: Task) -> Option<Stage> {
         let number = STAGES.fetch_add(1, Ordering::Relaxed);
         let folder = self.folder.path().join(number.to_string());
-        let model = ScriptedModel::start(script(task)).unwrap();
+        let model = Arc::new(ScriptedModel::start(script(task)).unwrap());
         let (home, work) = (folder.join("home"), folder.join("work"));
         std::fs::create_dir_all(&home).unwrap();
         std::fs::create_dir_all(&work).unwrap();
@@ -88,12 +106,25 @@ impl AgentFixture for RealClaude {
         spec.request.constraints = Some(constraints);
         spec.resume =
             (task == Task::UnknownSession).then(|| "11111111-2222-4333-8444-555555555555".to_owned());
+        let ask = match task {
+            Task::Asks => &["Bash(printf *)"][..],
+            Task::AsksInVain => &["*"],
+            _ => &[],
+        };
+        spec.ask = ask.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
         let next = (task == Task::Resumes).then(|| lime_conformance::agent::spec(&work, "Go on."));
-        let mut stage = Stage::new(provider.build(), spec, model);
+        let mut stage = Stage::new(provider.build(), spec, model.clone());
         stage.next = next;
+        stage.told =
+            Some(Box::new(move || model.requests().iter().map(|request| request.body.to_string()).collect()));
         stage.living = Some(Box::new(move || marked(&mark)));
         Some(stage)
     }
 }
 
 lime_conformance::agent_suite!(RealClaude::find());
+
+#[test]
+fn the_line_is_the_text() {
+    assert_eq!(format!("{EDITED_LINE}\n"), EDITED_TEXT);
+}

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lime_core::ports::{AgentProvider, SessionReport, SessionSpec};
+use lime_core::governance::ToolPattern;
+use lime_core::ports::{AgentProvider, AgentSession, SessionReport, SessionSpec, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Limit, Outcome, ToolStatus};
 use lime_provider_claude::ClaudeProvider;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
@@ -258,4 +259,179 @@ async fn a_session_is_taken_up() {
     let mut gone = stage.spec(AgentMode::Implement);
     gone.resume = Some("11111111-2222-4333-8444-555555555555".to_owned());
     assert_eq!(failure(&stage.run(gone).await.1), FailureKind::SessionGone);
+}
+
+fn patterns(tools: &[&str]) -> Vec<ToolPattern> {
+    tools.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect()
+}
+
+/// Waits for a question: the call's id, and the question.
+async fn question(session: &mut Box<dyn AgentSession>) -> (String, AgentEvent) {
+    loop {
+        let event = session.next_event().await.expect("a question comes");
+        if let AgentEvent::Approval { call_id: Some(call_id), .. } = &event {
+            return (call_id.clone(), event);
+        }
+    }
+}
+
+fn bash(command: &str) -> Turn {
+    Turn::new().call_tool("Bash", json!({ "command": command, "description": "x" }))
+}
+
+/// What the CLI would approve by itself is asked about too: commands that only read, edits of the working folder.
+#[tokio::test]
+async fn every_call_that_is_meant_is_asked_about() {
+    let script = Script::new()
+        .turn(bash("ls -la"))
+        .turn(bash("true"))
+        .turn(Turn::new().write_file("a.txt", "hello\n"))
+        .turn(Turn::new().call_tool("Glob", json!({ "pattern": "*.txt" })));
+    let Some(stage) = Stage::set(script) else { return };
+    let mut spec = stage.spec(AgentMode::Implement);
+    spec.ask = patterns(&["Bash(ls *)", "Write", "Glob"]);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let (call, event) = question(&mut session).await;
+        let AgentEvent::Approval { action, .. } = event else { panic!() };
+        asked.push(action);
+        session.answer(&call, ToolAnswer::Allow).await;
+    }
+    let events = all(&mut session).await;
+    assert_eq!(asked, ["Bash", "Write", "Glob"], "{events:#?}");
+    let report = session.report().await;
+    assert!(matches!(report.outcome, Outcome::Succeeded { .. }) && report.denials.is_empty(), "{report:?}");
+    assert!(stage.repository.path().join("a.txt").exists());
+}
+
+#[tokio::test]
+async fn several_questions_are_answered_in_any_order() {
+    let read = |turn: Turn, path: &str| turn.call_tool("Read", json!({ "file_path": path }));
+    let turn = read(read(Turn::new(), "${CWD}/one.txt"), "${CWD}/two.txt");
+    let Some(stage) = Stage::set(Script::new().turn(turn)) else { return };
+    for file in ["one.txt", "two.txt"] {
+        fs::write(stage.repository.path().join(file), file).unwrap();
+    }
+    let mut spec = stage.spec(AgentMode::Implement);
+    spec.ask = patterns(&["Read(*.txt)"]);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    let (one, _) = question(&mut session).await;
+    let (two, _) = question(&mut session).await;
+    session.answer(&two, ToolAnswer::Deny("Not the second.".into())).await;
+    session.answer(&one, ToolAnswer::Allow).await;
+    let events = all(&mut session).await;
+    let report = session.report().await;
+    assert!(matches!(report.outcome, Outcome::Succeeded { .. }), "{events:#?}");
+    assert_eq!(report.denials.len(), 1);
+    assert_eq!(report.denials[0].call_id, two);
+    let told = stage.model.requests().last().unwrap().body.to_string();
+    assert!(told.contains("Not the second.") && told.contains("one.txt"));
+}
+
+#[tokio::test]
+async fn leave_never_goes_beyond_what_the_run_may_do() {
+    let Some(stage) = Stage::set(Script::new().turn(bash("git status")).turn(bash("touch made"))) else {
+        return;
+    };
+    let mut spec = stage.spec(AgentMode::Review);
+    spec.ask = patterns(&["Bash"]);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    let mut events = Vec::new();
+    while let Some(event) = session.next_event().await {
+        if let AgentEvent::Approval { call_id: Some(call), .. } = &event {
+            session.answer(call, ToolAnswer::Allow).await;
+        }
+        events.push(event);
+    }
+    assert_eq!(
+        Stage::calls(&events, "Bash"),
+        [ToolStatus::Started, ToolStatus::Completed, ToolStatus::Started, ToolStatus::Denied]
+    );
+    assert!(!stage.repository.path().join("made").exists());
+
+    let script = Script::new()
+        .turn(Turn::new().call_tool("Write", json!({ "file_path": "${CWD}/.git/hooks/x", "content": "x" })))
+        .turn(bash("rm -rf .git/refs; touch deleted"));
+    let Some(stage) = Stage::set(script) else { return };
+    let mut spec = stage.spec(AgentMode::Implement);
+    spec.ask = patterns(&["Write"]);
+    spec.request.constraints.as_mut().unwrap().allowed_tools =
+        Some(vec!["Write".to_owned(), "Bash(cargo *)".to_owned()]);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    let (call, _) = question(&mut session).await;
+    session.answer(&call, ToolAnswer::Allow).await;
+    let events = all(&mut session).await;
+    assert!(!stage.repository.path().join(".git/hooks/x").exists(), "{events:#?}");
+    assert_eq!(session.report().await.denials.len(), 2, "{events:#?}");
+}
+
+#[tokio::test]
+async fn a_secret_in_a_question_is_hidden_and_the_call_has_it() {
+    let Some(stage) = Stage::set(Script::run_command("echo hunter2-hunter2 > token.txt", "Done.")) else {
+        return;
+    };
+    let mut spec = with_env(stage.spec(AgentMode::Implement), "TOKEN", "hunter2-hunter2");
+    spec.ask = patterns(&["Bash"]);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    let (call, event) = question(&mut session).await;
+    assert!(
+        !format!("{event:?}").contains("hunter2") && format!("{event:?}").contains("[secret]"),
+        "{event:?}"
+    );
+    session.answer(&call, ToolAnswer::Allow).await;
+    all(&mut session).await;
+    let written = fs::read_to_string(stage.repository.path().join("token.txt")).unwrap();
+    assert_eq!(written, "hunter2-hunter2\n");
+}
+
+/// In the middle of a turn the CLI adds a message to it; during the last answer, it takes another turn for it.
+#[tokio::test]
+async fn what_is_said_counts_in_either_turn() {
+    let slow = Duration::from_millis(150);
+    let words = "These words take a while to be said.";
+    let (in_turn, after) = (
+        Script::new().turn(Turn::new().say("One.").run_command("sleep 1")).turn(Turn::new().say("Two.")),
+        Script::new().turn(Turn::new().say(words).paced(4, slow)).turn(Turn::new().say("Two.")),
+    );
+    for script in [in_turn, after] {
+        let Some(stage) = Stage::set(script) else { return };
+        let mut session = stage
+            .provider(Some("dummy-key-of-a-test"))
+            .start(stage.spec(AgentMode::Implement))
+            .await
+            .unwrap();
+        until(&mut session, |event| matches!(event, AgentEvent::Delta { .. })).await;
+        assert!(session.send("Mind the pears.").await.unwrap());
+        assert!(session.send("And the plums.").await.unwrap());
+        let events = all(&mut session).await;
+        assert!(!session.send("Too late.").await.unwrap());
+        let report = session.report().await;
+        assert_eq!(report.outcome, Outcome::Succeeded { summary: Some("Two.".to_owned()) }, "{events:#?}");
+        let told = stage.model.requests().last().unwrap().body.to_string();
+        assert!(told.contains("pears") && told.contains("plums"));
+        assert_eq!((report.usage.turns, report.usage.output_tokens), (2, 20), "{events:#?}");
+        assert_eq!(report.usage.input_tokens, 200);
+        let cost = report.usage.cost.expect("the CLI tells the cost");
+        // Two calls at 450 millionths; the CLI adds with floating points.
+        assert!((900..=901).contains(&cost.0), "{cost:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_turn_limit_is_the_sessions_and_not_one_messages() {
+    let words = "These words take a while to be said.";
+    let script = Script::new()
+        .turn(Turn::new().say(words).paced(4, Duration::from_millis(100)))
+        .turn(Turn::new().run_command("true"))
+        .then(Ending::RepeatLast);
+    let Some(stage) = Stage::set(script) else { return };
+    let mut spec = stage.spec(AgentMode::Implement);
+    spec.request.constraints.as_mut().unwrap().max_turns = Some(3);
+    let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
+    until(&mut session, |event| matches!(event, AgentEvent::Delta { .. })).await;
+    assert!(session.send("Go on for ever.").await.unwrap());
+    all(&mut session).await;
+    assert_eq!(session.report().await.outcome, Outcome::Limited(Limit::Turns));
+    assert!(stage.model.request_count() <= 6, "{}", stage.model.request_count());
 }

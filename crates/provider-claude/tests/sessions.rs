@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lime_core::ports::{AgentProvider, Readiness};
+use lime_core::governance::ToolPattern;
+use lime_core::ports::{AgentProvider, AgentSession, Readiness, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Outcome, ToolStatus};
 use lime_core::{ErrorKind, Micros};
 use lime_provider_claude::{CONFIGURED_ENV, ClaudeBuilder, ClaudeProvider, FIXED_ENV};
@@ -320,4 +321,73 @@ async fn what_cannot_be_said_is_refused_at_once() {
         matches!(&report.outcome, Outcome::Failed(failure) if failure.kind == FailureKind::Workspace),
         "{report:?}"
     );
+}
+
+/// A session of a scene in which calls of `Bash` need leave.
+async fn asking(home: &TempDir, scene: &str) -> Box<dyn AgentSession> {
+    let spec = with_env(spec(home.path(), AgentMode::Implement, "do it"), "FAKE_SCENE", scene);
+    let mut spec = with_env(spec, "GIVEN_SECRET", SECRET);
+    spec.ask = vec![ToolPattern::parse("Bash").unwrap()];
+    provider(home).build().start(spec).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_ask_is_stopped() {
+    let home = TempDir::new().unwrap();
+    let mut session = asking(&home, "unasked").await;
+    all(&mut session).await;
+    let Outcome::Failed(failure) = session.report().await.outcome else { panic!("it failed") };
+    assert_eq!(failure.kind, FailureKind::InvalidRequest);
+    assert!(failure.message.contains("hooks"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_question_that_was_withdrawn_is_not_open() {
+    let home = TempDir::new().unwrap();
+    let mut session = asking(&home, "hooked").await;
+    let mut questions = 0;
+    until(&mut session, |event| matches!(event, AgentEvent::Approval { .. })).await;
+    let mut events = Vec::new();
+    while questions == 0 {
+        let event = session.next_event().await.unwrap();
+        questions += usize::from(matches!(event, AgentEvent::Approval { .. }));
+        events.push(event);
+    }
+    let shown = format!("{:?}", events.last());
+    assert!(shown.contains("git push [secret]") && !shown.contains(SECRET), "{shown}");
+    session.answer("call-1", ToolAnswer::Deny("Not today.".to_owned())).await;
+    session.answer("call-1", ToolAnswer::Allow).await;
+    events.extend(all(&mut session).await);
+    let heard = unknown(&events, "heard");
+    let answer = &heard.last().unwrap()["answer"]["response"];
+    assert_eq!(answer["request_id"], "3", "the question that is still open is answered, and only that one");
+    assert_eq!(answer["response"]["hookSpecificOutput"]["permissionDecision"], "deny");
+    assert_eq!(answer["response"]["hookSpecificOutput"]["permissionDecisionReason"], "Not today.");
+    let report = session.report().await;
+    assert_eq!(report.denials.len(), 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_late_has_a_turn_of_its_own() {
+    let home = TempDir::new().unwrap();
+    for (scene, expected) in [("spoken", Some("Second.")), ("deaf", None)] {
+        let spec = with_env(spec(home.path(), AgentMode::Implement, "x"), "FAKE_SCENE", scene);
+        let mut session = provider(&home).build().start(spec).await.unwrap();
+        until(&mut session, |event| matches!(event, AgentEvent::Message { .. })).await;
+        assert!(session.send("One more thing.").await.unwrap());
+        let events = all(&mut session).await;
+        assert!(!session.send("Too late.").await.unwrap());
+        let report = session.report().await;
+        match (expected, report.outcome) {
+            (Some(summary), Outcome::Succeeded { summary: Some(said) }) => {
+                assert_eq!(said, summary);
+                let message = &unknown(&events, "said")[0]["message"];
+                assert_eq!(message["message"]["content"][0]["text"], "One more thing.");
+                assert_eq!(message["uuid"].as_str().map(str::len), Some(36));
+                assert_eq!((report.usage.turns, report.usage.cost), (2, Some(Micros(3_000))));
+            }
+            (None, Outcome::Failed(failure)) => assert_eq!(failure.kind, FailureKind::Crashed),
+            (_, other) => panic!("{scene}: {other:?}"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::debug;
 
 /// The agent's stdin: a handle to be cloned, so that one task can write while another reads.
 ///
@@ -66,6 +67,22 @@ impl CliInput {
         let (done, written) = oneshot::channel();
         self.requests.send(Request { line, done }).await.map_err(|_| WriteError::Closed)?;
         written.await.unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Writes messages as they come, until nobody sends or reads any more.
+    ///
+    /// - What goes wrong with the pipe ends it without an error: the agent's stdout tells why it reads no more.
+    pub async fn feed<T: Serialize>(&self, mut messages: mpsc::Receiver<T>) {
+        while let Some(message) = messages.recv().await {
+            match self.write_json(&message).await {
+                Ok(()) => {}
+                Err(WriteError::Closed) => return,
+                Err(error) => {
+                    debug!(%error, "the agent does not read its stdin");
+                    return;
+                }
+            }
+        }
     }
 
     /// Closes stdin now; a write that is still waiting for the agent is given up.

@@ -76,6 +76,7 @@ mod resolve;
 mod stderr;
 mod stop;
 mod sweep;
+mod within;
 
 pub use command::{CliCommand, RUN_MARK};
 pub use input::{CliInput, WriteError};
@@ -85,3 +86,4 @@ pub use process::{CliProcess, SpawnError};
 pub use resolve::{ResolveError, resolve_binary};
 pub use secrecy::SecretString;
 pub use stop::{CliExit, StopPlan};
+pub use within::path_within;

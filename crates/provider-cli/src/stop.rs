@@ -62,4 +62,22 @@ impl CliExit {
     pub fn success(&self) -> bool {
         self.code == Some(0) && !self.forced
     }
+
+    /// What was unusual about the end, in a few words each: nothing, if it was in order.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.forced {
+            notes.push("had to be killed".to_owned());
+        }
+        if self.leftovers_killed > 0 {
+            notes.push(format!("{} leftover processes killed", self.leftovers_killed));
+        }
+        if self.survivors {
+            notes.push("some process could not be confirmed gone".to_owned());
+        }
+        if self.cut_lines > 0 {
+            notes.push(format!("{} lines cut", self.cut_lines));
+        }
+        notes
+    }
 }

@@ -1,8 +1,9 @@
 //! What is answered when Codex asks for leave.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use lime_provider_cli::path_within;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -104,41 +105,26 @@ impl ApprovalRule {
         }
     }
 
-    fn allows(&self, question: &Question) -> bool {
-        self.sandbox == Sandbox::WorkspaceWrite
-            && question.grant_root.is_none()
-            && self
-                .patches
-                .get(&question.item_id)
-                .is_some_and(|files| !files.is_empty() && files.iter().all(|file| self.holds(file)))
+    /// Why a patch of these files is refused; `None` if it is not.
+    pub(crate) fn objection(&self, files: &[PathBuf]) -> Option<&'static str> {
+        if self.sandbox == Sandbox::ReadOnly {
+            return Some("This run may not change any file.");
+        }
+        let inside = !files.is_empty() && files.iter().all(|file| self.holds(file));
+        (!inside).then_some("This run may only change the working folder's own files.")
     }
 
-    /// Whether a file lies in the working folder once links are followed.
+    fn allows(&self, question: &Question) -> bool {
+        let files = self.patches.get(&question.item_id);
+        question.grant_root.is_none() && files.is_some_and(|files| self.objection(files).is_none())
+    }
+
+    /// Whether a file lies in the working folder once links are followed, and is not protected.
     fn holds(&self, file: &Path) -> bool {
-        let Ok(workdir) = self.workdir.canonicalize() else {
-            return false;
+        let is_protected = |inside: &Path| {
+            inside.components().any(|part| PROTECTED.iter().any(|name| part.as_os_str() == *name))
         };
-        let file = workdir.join(file);
-        if file.components().any(|part| part == Component::ParentDir) {
-            return false;
-        }
-        // The file itself may be new; the nearest folder above it that exists decides. A link that leads nowhere
-        // is not new: writing through it would make its target.
-        let Some((place, rest)) = file.ancestors().find_map(|place| {
-            let rest = file.strip_prefix(place).ok()?;
-            place.symlink_metadata().is_ok().then_some((place, rest))
-        }) else {
-            return false;
-        };
-        let Ok(place) = place.canonicalize() else {
-            return false;
-        };
-        match place.join(rest).strip_prefix(&workdir) {
-            Ok(inside) => {
-                !inside.components().any(|part| PROTECTED.iter().any(|name| part.as_os_str() == *name))
-            }
-            Err(_) => false,
-        }
+        path_within(&self.workdir, file).is_some_and(|inside| !is_protected(&inside))
     }
 }
 

@@ -8,6 +8,7 @@ use lime_provider_cli::CliCommand;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::gate::Gate;
 use crate::home::Home;
 use crate::tools::Tools;
 
@@ -103,6 +104,10 @@ pub(crate) struct Settings<'a> {
     pub(crate) trusted: bool,
     pub(crate) tools: Tools,
     pub(crate) network: bool,
+    /// Whether calls pass the gate.
+    pub(crate) gated: bool,
+    /// Whether the sandbox may write `/tmp`.
+    pub(crate) slash_tmp: bool,
     pub(crate) retries: Retries,
     pub(crate) credentials: &'a Credentials,
     pub(crate) base_url: Option<&'a str>,
@@ -146,17 +151,20 @@ impl Settings<'_> {
         let trust = if self.trusted { "trusted" } else { "untrusted" };
         text.push_str(&format!("\n[projects.{}]\ntrust_level = {}\n", quoted(self.workdir), quoted(trust)));
         text.push_str(&format!(
-            "\n[sandbox_workspace_write]\nnetwork_access = {}\n\
+            "\n[sandbox_workspace_write]\nnetwork_access = {}\nexclude_slash_tmp = {}\n\
              \n[shell_environment_policy]\ninherit = \"core\"\n\
              \n[analytics]\nenabled = false\n\
              \n[skills.bundled]\nenabled = false\n",
-            self.network
+            self.network, !self.slash_tmp
         ));
         text.push_str("\n[features]\n");
         for feature in OFF {
             text.push_str(&format!("{feature} = false\n"));
         }
         text.push_str(&format!("shell_tool = {}\nview_image = {}\n", self.tools.shell, self.tools.image));
+        if self.gated {
+            text.push_str(&Gate::settings());
+        }
         text
     }
 }
@@ -219,6 +227,8 @@ mod tests {
             trusted: false,
             tools: Tools { shell: true, edit: true, search: false, image: false },
             network: false,
+            gated: false,
+            slash_tmp: true,
             retries: Retries { request: 3, stream: 2 },
             credentials,
             base_url,

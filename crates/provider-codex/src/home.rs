@@ -37,6 +37,12 @@ impl Homes {
         Self { state }
     }
 
+    /// The folder itself, as far as it is there.
+    pub(crate) fn state(&self) -> io::Result<PathBuf> {
+        let state = std::path::absolute(&self.state)?;
+        Ok(state.canonicalize().unwrap_or(state))
+    }
+
     /// Whether a thread with this id was kept.
     pub(crate) fn has(&self, thread_id: &str) -> bool {
         is_thread_id(thread_id) && self.state.join("threads").join(thread_id).is_dir()

@@ -11,6 +11,7 @@ mod builder;
 mod command;
 mod dialogue;
 mod failure;
+mod gate;
 mod home;
 mod limits;
 mod provider;

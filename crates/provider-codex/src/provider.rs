@@ -17,6 +17,7 @@ use crate::approval::ApprovalRule;
 use crate::builder::CodexBuilder;
 use crate::command::{API_KEY, BASE_URL, Credentials, PASSED_ENV, Retries, Settings, check_env, command};
 use crate::dialogue::{Dialogue, Task};
+use crate::gate::Gate;
 use crate::home::Homes;
 use crate::limits::Limits;
 use crate::session::{CodexSession, Parts, StillbornSession};
@@ -83,6 +84,13 @@ const LIMITS: CliLimits = CliLimits {
 /// | `view_image`, or any that reads | looking at a picture |
 /// | `Bash(git *)` and other patterns | `Invalid`: Codex cannot hold them |
 /// | others | nothing: Codex has no such tool |
+///
+/// # Leave to make calls
+///
+/// - What a run's `ask` means is asked about at a hook before the call, and then judged as in any run. Its tools are
+///   `shell` (or `Bash`), `apply_patch` (or `Edit`, `Write`), `view_image` and those of MCP servers.
+/// - The web search runs where the model does, so nobody can be asked about it: a run that would have to has none.
+/// - Not asked about is what is typed into a program that runs already.
 ///
 /// # Limits
 ///
@@ -236,7 +244,7 @@ impl AgentProvider for CodexProvider {
 
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
-        let tools = Tools::allowed(constraints)?;
+        let tools = Tools::allowed(constraints)?.without_unaskable(&spec.ask);
         let sandbox = tools.sandbox(spec.request.mode);
         let limits = Limits::of(constraints);
         check_env(&spec.env)?;
@@ -262,26 +270,36 @@ impl AgentProvider for CodexProvider {
         let Some(folder) = workdir.to_str() else {
             return Err(Error::invalid("codex.start", "workdir: the path must be UTF-8"));
         };
+        let gated = !spec.ask.is_empty();
+        let state = self.homes.state().map_err(|error| no_state().because(error))?;
+        if gated && state.starts_with(&workdir) {
+            return Err(Error::invalid(
+                "codex.start",
+                "the state folder lies in the working folder, where Codex could answer its own questions; move it",
+            ));
+        }
         let base_url = own(&spec.env, BASE_URL).map(ExposeSecret::expose_secret).or(self.base_url.as_deref());
         let config = Settings {
             workdir: folder,
             trusted: self.project_settings,
             tools,
             network: self.network,
+            gated,
+            // Its commands must not write there what a person is to answer.
+            slash_tmp: !gated || !state.starts_with("/tmp"),
             retries: self.retries,
             credentials: &credentials,
             base_url,
         }
         .to_toml();
-        let home =
-            self.homes.open(spec.resume.as_deref(), &config, credentials.login()).map_err(|error| {
-                Error::new(
-                    ErrorKind::Unavailable,
-                    "codex.start",
-                    "the state folder of Codex cannot be used; check that it may be written and has room",
-                )
-                .because(error)
-            })?;
+        let home = self
+            .homes
+            .open(spec.resume.as_deref(), &config, credentials.login())
+            .map_err(|error| no_state().because(error))?;
+        let gate = gated
+            .then(|| Gate::set_up(&home.path(), spec.ask))
+            .transpose()
+            .map_err(|error| no_state().because(error))?;
         let redactor = Redactor::new(spec.env.iter().map(|(_, value)| value).chain(credentials.key()));
         let command = command(&program, &workdir, &self.passed, &home, &credentials, spec.env);
         let process = match CliProcess::spawn(&command, &LIMITS) {
@@ -300,12 +318,14 @@ impl AgentProvider for CodexProvider {
             resume: spec.resume,
             workdir: folder.to_owned(),
             sandbox: sandbox.as_str(),
+            gated,
         });
         Ok(Box::new(CodexSession::begin(Parts {
             process,
             opening,
             dialogue,
             approvals: ApprovalRule::new(sandbox, workdir),
+            gate,
             limits,
             translator: Translator::new(self.prices.clone()),
             redactor,
@@ -338,6 +358,14 @@ fn own<'a>(env: &'a [(String, SecretString)], name: &str) -> Option<&'a SecretSt
 
 fn stillborn(failure: Failure) -> Box<dyn AgentSession> {
     Box::new(StillbornSession(failure))
+}
+
+fn no_state() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "codex.start",
+        "the state folder of Codex cannot be used; check that it may be written and has room",
+    )
 }
 
 fn no_workdir(folder: &Path) -> Failure {

@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lime_core::governance::Redactor;
-use lime_core::ports::{AgentSession, SessionReport};
+use lime_core::ports::{AgentSession, SessionReport, ToolAnswer};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome, Usage};
-use lime_provider_cli::{CliExit, CliInput, CliProcess, Line as CliLine, ReadError, StopPlan, WriteError};
+use lime_core::{Error, ErrorKind, Result};
+use lime_provider_cli::{CliExit, CliProcess, Line as CliLine, ReadError, StopPlan};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -13,6 +14,7 @@ use tracing::{debug, warn};
 use crate::approval::ApprovalRule;
 use crate::dialogue::Dialogue;
 use crate::failure;
+use crate::gate::{Breach, Call, Gate, Judged};
 use crate::home::Home;
 use crate::limits::Limits;
 use crate::translate::{Exit, Translator};
@@ -30,6 +32,11 @@ const INTERRUPT_PATIENCE: Duration = Duration::from_millis(500);
 /// The patience after that. With the one before it 1 s, which leaves the kernel 1 s of the 2 s of a cancellation.
 const STOP: StopPlan =
     StopPlan { stdin_grace: Duration::from_millis(300), interrupt_grace: Duration::from_millis(200) };
+/// How often it is looked for a question that is about to come; it takes milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What is said of a Codex that makes calls without asking.
+const UNASKED: &str = "This Codex makes calls without asking, though this run's calls need leave: it knows no hooks, or they \
+                       are switched off. Use 0.169 or newer, or run it without approvals of tool calls.";
 /// How many messages to Codex may wait to be written; one that asks more without reading answers is broken.
 const MAX_UNWRITTEN: usize = 64;
 /// How much of what Codex says while it is being cancelled is still read, in bytes.
@@ -41,6 +48,9 @@ pub(crate) struct CodexSession {
     to_codex: mpsc::Sender<Outgoing>,
     dialogue: Dialogue,
     approvals: ApprovalRule,
+    /// There is one if some calls need a person's leave.
+    gate: Option<Gate>,
+    looked: Instant,
     limits: Limits,
     translator: Translator,
     redactor: Redactor,
@@ -72,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) opening: Outgoing,
     pub(crate) dialogue: Dialogue,
     pub(crate) approvals: ApprovalRule,
+    pub(crate) gate: Option<Gate>,
     pub(crate) limits: Limits,
     pub(crate) translator: Translator,
     pub(crate) redactor: Redactor,
@@ -82,12 +93,16 @@ impl CodexSession {
     /// Begins the conversation.
     pub(crate) fn begin(parts: Parts) -> Self {
         let (to_codex, messages) = mpsc::channel(MAX_UNWRITTEN);
-        tokio::spawn(write(parts.process.input(), parts.opening, messages));
+        to_codex.try_send(parts.opening).expect("a new channel has room");
+        let input = parts.process.input();
+        tokio::spawn(async move { input.feed(messages).await });
         Self {
             process: parts.process,
             to_codex,
             dialogue: parts.dialogue,
             approvals: parts.approvals,
+            gate: parts.gate,
+            looked: Instant::now(),
             limits: parts.limits,
             translator: parts.translator,
             redactor: parts.redactor,
@@ -102,6 +117,16 @@ impl CodexSession {
     /// Reads one line, or takes one step towards the end; nothing is lost if it is dropped while it waits.
     async fn step(&mut self) {
         let line = match self.stage {
+            Stage::Works if self.gate.as_ref().is_some_and(Gate::is_awaited) => {
+                let line = timeout_at(self.looked + LOOK_EVERY, self.process.next_line()).await;
+                if self.looked.elapsed() >= LOOK_EVERY {
+                    self.look();
+                }
+                match line {
+                    Ok(line) => Ok(line),
+                    Err(_) => return,
+                }
+            }
             Stage::Works => Ok(self.process.next_line().await),
             Stage::Starts(until) | Stage::Limited(until) => timeout_at(until, self.process.next_line()).await,
             Stage::Ends(until) => {
@@ -144,6 +169,11 @@ impl CodexSession {
         if let Line::App(message) = &read {
             answers = self.dialogue.hear(message);
             answers.extend(self.approvals.hear(message));
+            let breach = self.gate.as_mut().is_some_and(|gate| gate.hear(message) == Err(Breach));
+            if breach || self.dialogue.is_ungated() {
+                self.decide(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, UNASKED)));
+                self.ends();
+            }
         }
         let events = self.translator.take(read, &clean);
         for event in events {
@@ -154,7 +184,8 @@ impl CodexSession {
             }
             self.events.push_back(event.bounded());
         }
-        if self.dialogue.was_refused() || self.translator.has_ended() {
+        let goes_on = matches!(self.stage, Stage::Starts(_) | Stage::Works) && self.dialogue.is_unanswered();
+        if self.dialogue.was_refused() || (self.translator.has_ended() && !goes_on) {
             self.ends();
             return;
         }
@@ -169,6 +200,29 @@ impl CodexSession {
         {
             self.stage = Stage::Works;
         }
+    }
+
+    /// Looks for questions at the gate.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let judged = self.gate.as_mut().map(|gate| gate.judge(&self.approvals));
+        for judged in judged.into_iter().flatten() {
+            match judged {
+                Judged::Asked(Call { id, tool, input }) => self.tell(AgentEvent::asks(id, tool, input)),
+                Judged::Denied(call, reason) => self.denied(call, reason),
+            }
+        }
+    }
+
+    fn denied(&mut self, call: Call, reason: String) {
+        for event in self.translator.call_denied(call, reason) {
+            self.tell(event);
+        }
+    }
+
+    /// Tells what did not come over the wire, where secrets are hidden in each line.
+    fn tell(&mut self, event: AgentEvent) {
+        self.events.push_back(self.redactor.event(event).bounded());
     }
 
     /// The thread is there: it is kept, and it is seen whether the run's limits can be.
@@ -275,6 +329,26 @@ impl AgentSession for CodexSession {
         }
     }
 
+    async fn answer(&mut self, call_id: &str, answer: ToolAnswer) {
+        if let Some((call, reason)) = self.gate.as_mut().and_then(|gate| gate.answer(call_id, answer)) {
+            self.denied(call, reason);
+        }
+    }
+
+    async fn send(&mut self, text: &str) -> Result<bool> {
+        if !matches!(self.stage, Stage::Starts(_) | Stage::Works) {
+            return Ok(false);
+        }
+        if self.to_codex.capacity() == 0 {
+            let message = "Codex does not read what it is sent just now; send it again later";
+            return Err(Error::new(ErrorKind::Unavailable, "codex.send", message));
+        }
+        if let Some(message) = self.dialogue.send(text) {
+            self.say(message);
+        }
+        Ok(true)
+    }
+
     async fn cancel(&mut self) {
         match self.stage {
             Stage::Ended => return,
@@ -298,7 +372,7 @@ impl AgentSession for CodexSession {
         let mut facts = Exit::default();
         let mut notes = Vec::new();
         if let Some(exit) = exit {
-            notes = noted(&exit);
+            notes = exit.notes();
             facts = Exit {
                 code: exit.code,
                 signal: exit.signal,
@@ -320,38 +394,6 @@ impl AgentSession for CodexSession {
     }
 }
 
-fn noted(exit: &CliExit) -> Vec<String> {
-    let mut notes = Vec::new();
-    if exit.forced {
-        notes.push("had to be killed".to_owned());
-    }
-    if exit.leftovers_killed > 0 {
-        notes.push(format!("{} leftover processes killed", exit.leftovers_killed));
-    }
-    if exit.survivors {
-        notes.push("some process could not be confirmed gone".to_owned());
-    }
-    if exit.cut_lines > 0 {
-        notes.push(format!("{} lines cut", exit.cut_lines));
-    }
-    notes
-}
-
-/// Writes what is to be said, in order, until nobody says or reads anything any more.
-async fn write(input: CliInput, opening: Outgoing, mut messages: mpsc::Receiver<Outgoing>) {
-    let mut next = Some(opening);
-    while let Some(message) = next {
-        match input.write_json(&message).await {
-            Ok(()) => next = messages.recv().await,
-            Err(WriteError::Closed) => return,
-            Err(error) => {
-                debug!(%error, "Codex does not read its stdin");
-                return;
-            }
-        }
-    }
-}
-
 /// A session that never came to be, and says why.
 pub(crate) struct StillbornSession(pub(crate) Failure);
 
@@ -359,6 +401,12 @@ pub(crate) struct StillbornSession(pub(crate) Failure);
 impl AgentSession for StillbornSession {
     async fn next_event(&mut self) -> Option<AgentEvent> {
         None
+    }
+
+    async fn answer(&mut self, _call_id: &str, _answer: ToolAnswer) {}
+
+    async fn send(&mut self, _text: &str) -> Result<bool> {
+        Ok(false)
     }
 
     async fn cancel(&mut self) {}

@@ -1,5 +1,6 @@
 //! Which of Codex's tools a run may use, and how freely.
 
+use lime_core::governance::ToolPattern;
 use lime_core::runs::{AgentMode, Constraints};
 use lime_core::{Error, Result};
 
@@ -73,6 +74,13 @@ impl Tools {
         Ok(tools)
     }
 
+    /// The same without the web search, if a person is to be asked about it: it runs where the model does.
+    pub(crate) fn without_unaskable(self, ask: &[ToolPattern]) -> Self {
+        let search = ["web_search", "WebSearch"];
+        let asked = ask.iter().any(|pattern| search.iter().any(|name| pattern.may_mean(name)));
+        Self { search: self.search && !asked, ..self }
+    }
+
     /// The sandbox for this kind of work.
     pub(crate) fn sandbox(self, mode: AgentMode) -> Sandbox {
         match mode {
@@ -110,6 +118,15 @@ mod tests {
         for names in [&["Bash(git *)"][..], &["Read"], &["Read", "Edit"]] {
             assert_eq!(tools(names).unwrap_err().kind(), ErrorKind::Invalid, "{names:?}");
         }
+    }
+
+    #[test]
+    fn nobody_can_be_asked_about_the_web_search() {
+        let asks = |tool: &str| Tools::ALL.without_unaskable(&[ToolPattern::parse(tool).unwrap()]);
+        for tool in ["*", "WebSearch", "web_*(x)"] {
+            assert_eq!(asks(tool), Tools { search: false, ..Tools::ALL }, "{tool}");
+        }
+        assert_eq!(asks("shell"), Tools::ALL);
     }
 
     #[test]

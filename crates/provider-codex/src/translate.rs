@@ -12,6 +12,7 @@ use lime_core::governance::PriceTable;
 use lime_core::ports::SessionReport;
 use lime_core::runs::{AgentEvent, Denial, Failure, FailureKind, Outcome, Usage};
 
+pub(crate) use self::items::{PATCH, SHELL};
 use crate::failure;
 use crate::wire::Line;
 use crate::wire::app::Tokens;

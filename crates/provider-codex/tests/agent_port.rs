@@ -6,8 +6,10 @@ mod support;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task};
+use lime_core::governance::ToolPattern;
 use lime_core::runs::{AgentMode, Constraints};
 use lime_provider_codex::CodexBuilder;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
@@ -28,7 +30,10 @@ fn constraints(task: Task) -> Option<Constraints> {
         | Task::Fails
         | Task::UnknownSession
         | Task::NotReady
-        | Task::DeniedTool => None,
+        | Task::DeniedTool
+        | Task::Asks
+        | Task::AsksInVain
+        | Task::Listens => None,
     }
 }
 
@@ -37,7 +42,7 @@ fn stage(
     task: Task,
     builder: CodexBuilder,
     mark: String,
-    keep: Option<ScriptedModel>,
+    keep: Option<Arc<ScriptedModel>>,
 ) -> Stage {
     let builder = match task {
         Task::NotReady => builder.binary("no/such/codex"),
@@ -45,14 +50,29 @@ fn stage(
     };
     let mut spec = place.spec("Do what the script says.");
     spec.request.constraints = constraints(task);
-    if task == Task::DeniedTool {
+    if matches!(task, Task::DeniedTool | Task::AsksInVain) {
         spec.request.mode = AgentMode::Review;
+    }
+    let ask = match task {
+        Task::Asks => &["shell(printf *)"][..],
+        Task::AsksInVain => &["*"],
+        _ => &[],
+    };
+    spec.ask = ask.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
+    if task == Task::Asks {
+        // Of Codex and the hook; its other processes are known by their command.
+        spec.env.push(("MARK".into(), mark.clone().into()));
     }
     if task == Task::UnknownSession {
         spec.resume = Some(THREAD.to_owned());
     }
     let next = (task == Task::Resumes).then(|| place.spec("Go on."));
     Stage { next, living: Some(Box::new(move || living(&mark))), ..Stage::new(builder.build(), spec, keep) }
+}
+
+/// A command that does what [`Task::Asks`] asks for.
+fn writes_the_file() -> String {
+    format!("printf '{}' > {EDITED_FILE}", EDITED_TEXT.escape_default())
 }
 
 /// The real Codex; the places of its stages last as long as it, so that a test can look at them in the end.
@@ -72,6 +92,13 @@ impl AgentFixture for Real {
             Task::Waits => {
                 Script::new().turn(Turn::new().say("Wait.").run_command(format!("sleep 86{mark}")))
             }
+            Task::Asks => Script::new()
+                .turn(Turn::new().say("May I?").run_command(writes_the_file()))
+                .turn(Turn::new().say("That is that.")),
+            Task::AsksInVain => Script::edit_file(EDITED_FILE, EDITED_TEXT, "I may not."),
+            Task::Listens => Script::new()
+                .turn(Turn::new().say("This takes a moment.").run_command("sleep 2"))
+                .turn(Turn::new().say("It is done.").paced(2, Duration::from_millis(100))),
             Task::Fails => Script::failing(Fault::unauthorized()),
             Task::DeniedTool => Script::edit_file(EDITED_FILE, EDITED_TEXT, "I may not."),
             Task::TurnLimit => again(Turn::new().run_command("true")),
@@ -84,9 +111,15 @@ impl AgentFixture for Real {
         };
         let place = place(&self.places);
         place.make_repository();
-        let model = ScriptedModel::start(script).unwrap();
-        let builder = place.builder().binary(&self.binary).base_url(model.openai_base_url());
-        Some(stage(&place, task, builder, mark, Some(model)))
+        let model = Arc::new(ScriptedModel::start(script).unwrap());
+        let mut builder = place.builder().binary(&self.binary).base_url(model.openai_base_url());
+        if task == Task::AsksInVain {
+            builder = builder.model("gpt-5.5"); // which has a tool for patches
+        }
+        let mut stage = stage(&place, task, builder, mark, Some(model.clone()));
+        stage.told =
+            Some(Box::new(move || model.requests().iter().map(|request| request.body.to_string()).collect()));
+        Some(stage)
     }
 }
 
@@ -114,6 +147,18 @@ impl AgentFixture for Scripted {
                 EDITED_TEXT.escape_default()
             ),
             Task::Waits => format!("message ready; sleep 86{mark}"),
+            Task::Asks => format!(
+                "message 'May I?'; gate a \"{command}\" && {{ tool started a; {command}; tool completed a; }}; \
+                 message 'That is that.'; ended completed",
+                command = writes_the_file()
+            ),
+            Task::AsksInVain => {
+                let patch = format!("*** Begin Patch\\n*** Add File: {EDITED_FILE}\\n+x\\n*** End Patch\\n");
+                format!("gate a '{patch}' apply_patch || message no; ended completed")
+            }
+            Task::Listens => {
+                "message one; tool started a; sleep 2; tool completed a; used 10; message two; sleep 0.1; ended completed".to_owned()
+            }
             Task::Fails => "ended failed".to_owned(),
             Task::DeniedTool => "tool started a; denied a; message no; ended completed".to_owned(),
             Task::TurnLimit | Task::CostLimit => calls.to_owned(),
@@ -123,7 +168,10 @@ impl AgentFixture for Scripted {
         };
         let place = place(&self.places);
         let builder = place.scripted(&turn, "ended interrupted");
-        Some(stage(&place, task, builder, mark, None))
+        let mut stage = stage(&place, task, builder, mark, None);
+        let told = place.told();
+        stage.told = Some(Box::new(move || std::fs::read_to_string(&told).unwrap_or_default()));
+        Some(stage)
     }
 }
 

@@ -8,11 +8,13 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lime_core::ports::{AgentProvider, Readiness};
+use lime_core::governance::ToolPattern;
+use lime_core::ports::{AgentProvider, AgentSession, Readiness, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Outcome, ToolStatus};
 use lime_provider_codex::CodexProvider;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn};
-use support::{KEY, Place, living, mark, messages, play, real_codex, until, wait_for};
+use serde_json::json;
+use support::{KEY, Place, all, living, mark, messages, play, real_codex, until, wait_for};
 
 /// A provider with the real program and a scripted model; the place and the model must outlive it.
 fn codex(script: Script) -> Option<(Place, ScriptedModel, CodexProvider)> {
@@ -242,4 +244,139 @@ async fn it_is_ready() {
     };
     let ready = codex.readiness().await;
     assert!(matches!(&ready, Readiness::Ready(found) if !found.contains(KEY)), "{ready:?}");
+}
+
+fn patterns(tools: &[&str]) -> Vec<ToolPattern> {
+    tools.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect()
+}
+
+/// Waits for a question: the call's id, and the question.
+async fn question(session: &mut Box<dyn AgentSession>) -> (String, AgentEvent) {
+    loop {
+        let event = session.next_event().await.expect("a question comes");
+        if let AgentEvent::Approval { call_id: Some(call_id), .. } = &event {
+            return (call_id.clone(), event);
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_questions_are_answered_in_any_order() {
+    let turn = Turn::new().run_command("touch a").run_command("touch b").run_command("touch c");
+    let Some((place, model, codex)) = codex(Script::new().turn(turn)) else { return };
+    let mut spec = place.spec("Touch them.");
+    spec.ask = patterns(&["shell(touch *)"]);
+    let mut session = codex.start(spec).await.unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let (call, event) = question(&mut session).await;
+        let AgentEvent::Approval { payload: Some(payload), action, .. } = event else { panic!() };
+        assert_eq!(action, "shell");
+        asked.push((payload["command"].as_str().unwrap().to_owned(), call));
+    }
+    asked.sort();
+    for (command, call) in asked.into_iter().rev() {
+        let answer = if command == "touch b" { ToolAnswer::Deny("Not b.".into()) } else { ToolAnswer::Allow };
+        session.answer(&call, answer).await;
+    }
+    let events = all(&mut session).await;
+    let report = session.report().await;
+    assert!(matches!(report.outcome, Outcome::Succeeded { .. }), "{events:#?}");
+    assert_eq!(report.denials.len(), 1);
+    let there = |file: &str| place.workdir.join(file).exists();
+    assert!(there("a") && !there("b") && there("c"), "{events:#?}");
+    assert!(model.requests().last().unwrap().body.to_string().contains("Not b."));
+}
+
+/// A person's yes is no way out of the sandbox: neither in a run that reviews, nor where a call asks to leave it.
+#[tokio::test]
+async fn leave_never_goes_beyond_what_the_run_may_do() {
+    let outside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = outside.path().join("made");
+    let escalates =
+        json!({ "cmd": format!("touch {}", path.display()), "sandbox_permissions": "require_escalated" });
+    let script = Script::new()
+        .turn(Turn::new().run_command("touch made"))
+        .turn(Turn::new().call_tool("exec_command", escalates))
+        .turn(Turn::new().run_command(format!("touch {}", path.display())));
+    let Some((place, _model, codex)) = codex(script) else { return };
+    let mut spec = place.spec("Review it.");
+    spec.request.mode = AgentMode::Review;
+    spec.ask = patterns(&["shell"]);
+    let mut session = codex.start(spec).await.unwrap();
+    for _ in 0..3 {
+        let (call, _) = question(&mut session).await;
+        session.answer(&call, ToolAnswer::Allow).await;
+    }
+    let events = all(&mut session).await;
+    let report = session.report().await;
+    assert!(matches!(report.outcome, Outcome::Succeeded { .. }), "{report:?}");
+    assert!(!place.workdir.join("made").exists() && !path.exists(), "{events:#?}");
+    assert_eq!(report.denials.len(), 1, "what asked to leave the sandbox was denied: {events:#?}");
+}
+
+#[tokio::test]
+async fn commands_cannot_answer_in_a_persons_place() {
+    let place = Place::new();
+    let asks = format!("{}/runs/*/home", place.state().display());
+    let tries = format!("for d in {asks} {asks}/asks; do touch $d/x && echo WROTE; ls $d; done; true");
+    let Some(binary) = real_codex() else { return };
+    let model = ScriptedModel::start(Script::run_command(tries, "I tried.")).unwrap();
+    let codex = place.builder().binary(binary).base_url(model.openai_base_url()).build();
+    let mut spec = place.spec("Try.");
+    spec.ask = patterns(&["shell(git push *)"]);
+    let (events, report) = play(&codex, spec).await;
+    assert!(matches!(report.outcome, Outcome::Succeeded { .. }), "{report:?}");
+    let output = events.iter().find_map(|event| match event {
+        AgentEvent::Tool { output: Some(output), .. } => Some(output),
+        _ => None,
+    });
+    let output = output.expect("the command said something");
+    assert!(output.contains("config.toml") && !output.contains("WROTE"), "{output}");
+
+    let mut spec = place.spec("Try.");
+    spec.ask = patterns(&["shell"]);
+    let inside = CodexProvider::builder(place.workdir.join("state")).api_key(KEY).binary("codex").build();
+    assert!(inside.start(spec).await.is_err(), "a state folder that commands may write");
+}
+
+#[tokio::test]
+async fn a_secret_in_a_question_is_hidden_and_the_call_has_it() {
+    let Some((place, _model, codex)) =
+        codex(Script::run_command("echo hunter2-hunter2 > token.txt", "Done."))
+    else {
+        return;
+    };
+    let mut spec = place.spec("Write it.");
+    spec.env = vec![("TOKEN".into(), "hunter2-hunter2".to_owned().into())];
+    spec.ask = patterns(&["Bash"]);
+    let mut session = codex.start(spec).await.unwrap();
+    let (call, event) = question(&mut session).await;
+    assert!(
+        !format!("{event:?}").contains("hunter2") && format!("{event:?}").contains("[secret]"),
+        "{event:?}"
+    );
+    session.answer(&call, ToolAnswer::Allow).await;
+    all(&mut session).await;
+    assert_eq!(fs::read_to_string(place.workdir.join("token.txt")).unwrap(), "hunter2-hunter2\n");
+}
+
+#[tokio::test]
+async fn what_is_said_before_it_begins_is_heard() {
+    let Some((place, model, codex)) = codex(Script::text("Heard.")) else { return };
+    let mut session = codex.start(place.spec("Begin.")).await.unwrap();
+    assert!(session.send("And mind the pears.").await.unwrap());
+    let events = all(&mut session).await;
+    assert!(!session.send("Too late.").await.unwrap());
+    assert!(matches!(session.report().await.outcome, Outcome::Succeeded { .. }), "{events:#?}");
+    assert!(model.requests().last().unwrap().body.to_string().contains("pears"));
+}
+
+#[tokio::test]
+async fn there_is_no_web_search_where_it_would_need_leave() {
+    let Some((place, model, codex)) = codex(Script::text("Done.")) else { return };
+    let mut spec = place.spec("Go.");
+    spec.ask = patterns(&["Web*"]);
+    play(&codex, spec).await;
+    assert!(!model.requests()[0].body["tools"].to_string().contains("web_search"));
 }

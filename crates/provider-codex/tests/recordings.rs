@@ -215,7 +215,7 @@ fn listing(events: &[AgentEvent], report: &SessionReport) -> String {
             AgentEvent::Reasoning { text: thought } => write!(text, "reasoning {thought:?}").unwrap(),
             AgentEvent::Log { text: line } => write!(text, "log {line:?}").unwrap(),
             AgentEvent::Unknown(raw) => write!(text, "unknown {raw}").unwrap(),
-            AgentEvent::Status { .. } | AgentEvent::Artifact { .. } => {
+            AgentEvent::Status { .. } | AgentEvent::Artifact { .. } | AgentEvent::Approval { .. } => {
                 panic!("the translator tells no {}", event.type_name())
             }
         }

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use lime_core::ErrorKind;
-use lime_core::governance::PriceTable;
+use lime_core::governance::{PriceTable, ToolPattern};
 use lime_core::ports::{AgentProvider, Readiness};
 use lime_core::runs::{AgentEvent, Constraints, FailureKind, Limit, Outcome, ToolStatus};
 use lime_provider_codex::{CONFIGURED_ENV, CodexProvider};
@@ -355,4 +355,42 @@ async fn what_codex_cannot_do_is_refused() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid, "{error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_codex_that_does_not_ask_is_not_let_work() {
+    let place = Place::new();
+    let asking = |place: &Place| {
+        let mut spec = place.spec("Go.");
+        spec.ask = vec![ToolPattern::parse("shell").unwrap()];
+        spec
+    };
+    // A call that did not come to the gate, a hook that failed, and a Codex without hooks.
+    let unasked = place.scripted("tool started a; sleep 60", "").build();
+    let (events, report) = play(&unasked, asking(&place)).await;
+    assert_eq!(kind(&report.outcome), FailureKind::InvalidRequest, "{events:#?}");
+    let broken = place.scripted("hook started running; hook completed failed; sleep 60", "").build();
+    assert_eq!(kind(&play(&broken, asking(&place)).await.1.outcome), FailureKind::InvalidRequest);
+    let hookless = r#"while IFS= read -r line; do case "$line" in
+        *'"initialize"'*) echo '{"id":1,"result":{}}' ;;
+        *hooks/list*) echo '{"id":6,"error":{"code":-32601,"message":"unknown method"}}' ;;
+        *thread/start*) touch begun ;;
+      esac; done"#;
+    let (_, report) = play(&place.shell(hookless).build(), asking(&place)).await;
+    assert_eq!(kind(&report.outcome), FailureKind::InvalidRequest);
+    assert!(!place.workdir.join("begun").exists());
+}
+
+#[tokio::test]
+async fn a_message_that_codex_does_not_take_is_told() {
+    let place = Place::new();
+    let refuses = r#"message hi; IFS= read -r line; id=${line#*'"id":'}; id=${id%%,*}
+      say '{"id":'"$id"',"error":{"code":-32600,"message":"too late"}}'; ended completed"#;
+    let mut session = place.scripted(refuses, "").build().start(place.spec("Go.")).await.unwrap();
+    until(&mut session, |event| matches!(event, AgentEvent::Message { .. })).await;
+    assert!(session.send("One more thing.").await.unwrap());
+    let events = all(&mut session).await;
+    let told = |event: &AgentEvent| matches!(event, AgentEvent::Log { text } if text.contains("too late"));
+    assert!(events.iter().any(told), "{events:#?}");
+    assert!(matches!(session.report().await.outcome, Outcome::Succeeded { .. }));
 }

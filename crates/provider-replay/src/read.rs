@@ -5,7 +5,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::recording::Recording;
-use crate::step::{Action, Millis, Step};
+use crate::step::{Action, Leave, Millis, Step};
 
 /// A value that knows its place in the text.
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -40,7 +40,7 @@ pub(crate) fn read(text: &str) -> Result<Recording, Fault> {
     let mut recording = Recording { header, steps: Vec::new() };
     for step in steps {
         let at = step.span().start;
-        if recording.steps.last().is_some_and(|last| last.action.is_end()) {
+        if recording.steps.last().is_some_and(Step::is_end) {
             return Err(Fault::new(at, "the step before this one ends the session"));
         }
         recording.steps.push(read_step(step, lines.number(at))?);
@@ -57,6 +57,7 @@ fn read_step(step: Value<'_>, line: usize) -> Result<Step, Fault> {
         Some(wait) => read_value::<Millis>(wait)?.duration(),
         None => Default::default(),
     };
+    let only_if = keys.remove("only_if").map(read_value::<Leave>).transpose()?;
     let verbs: Vec<_> = Action::VERBS.iter().filter(|verb| keys.contains_key(**verb)).collect();
     let [verb] = verbs[..] else {
         let message = match verbs[..] {
@@ -66,7 +67,11 @@ fn read_step(step: Value<'_>, line: usize) -> Result<Step, Fault> {
         return Err(Fault::new(span.start, message));
     };
     let step = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(keys)));
-    Ok(Step { line, wait, action: Action::read(verb, step).map_err(|error| Fault::at(span.start, &error))? })
+    let action = Action::read(verb, step).map_err(|error| Fault::at(span.start, &error))?;
+    if only_if.is_some() && action.counts() {
+        return Err(Fault::new(span.start, "a turn is counted always: `usage` has no `only_if`"));
+    }
+    Ok(Step { line, wait, only_if, action })
 }
 
 /// What is wrong with a text, and where in it.

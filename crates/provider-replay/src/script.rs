@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use lime_core::Micros;
+use lime_core::governance::ToolPattern;
 use lime_core::ports::SessionSpec;
 use lime_core::runs::{AgentEvent, Constraints, Failure, Limit, MessageRole, Outcome, ToolStatus, Usage};
 use serde_json::{Value as Json, json};
@@ -11,29 +12,43 @@ use serde_json::{Value as Json, json};
 use crate::file::FileWork;
 use crate::place::Place;
 use crate::recording::Recording;
-use crate::step::{Action, Append, Delete, Edit, Fail, Millis, Read, Rename, Run, Step, Tool, Write};
+use crate::step::{Action, Append, Delete, Edit, Fail, Leave, Millis, Read, Rename, Run, Step, Tool, Write};
 
 /// Something that happens in a session, after a wait.
 #[derive(Debug)]
 pub(crate) struct Moment {
     pub(crate) wait: Duration,
     pub(crate) what: What,
+    /// The answers to questions without which it does not happen.
+    pub(crate) needs: Vec<Needed>,
 }
 
 impl Moment {
     /// At once.
     pub(crate) fn now(what: What) -> Self {
-        Self { wait: Duration::ZERO, what }
+        Self { wait: Duration::ZERO, what, needs: Vec::new() }
     }
+}
+
+/// The answer that a question must have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needed {
+    /// The question, in the order of the recording.
+    pub(crate) question: usize,
+    pub(crate) answer: Leave,
 }
 
 #[derive(Debug)]
 pub(crate) enum What {
     /// The agent says something.
     Tell(AgentEvent),
+    /// The agent asks for leave to make a call, and waits for the answer.
+    Ask { question: usize, call_id: String, event: AgentEvent },
+    /// A person was against a call: what is told of it, without the reason.
+    Deny(AgentEvent),
     /// A tool works on a file and ends: `told` is what it tells if that goes well, without its output.
     Work { told: AgentEvent, work: FileWork, line: usize },
-    /// The agent ends.
+    /// The agent ends; if well, with the last that it said.
     End(Outcome),
     /// The agent does nothing more until it is cancelled.
     Hang,
@@ -51,22 +66,26 @@ pub(crate) fn script(recording: &Recording, spec: &SessionSpec) -> VecDeque<Mome
             run: spec.request.run_id.to_string(),
         },
         constraints: spec.request.constraints.clone().unwrap_or_default(),
+        ask: &spec.ask,
         usage: Usage::default(),
         calls: 0,
-        last_words: None,
+        questions: 0,
+        last_call: LastCall::Was(Leave::Allowed),
+        needs: Vec::new(),
     };
     for step in &recording.steps {
         match script.limit() {
             Some(limit) if !step.action.is_end() => {
+                script.needs.clear();
                 script.add(Duration::ZERO, What::End(Outcome::Limited(limit)));
                 return script.moments;
             }
             Some(_) | None => script.step(step),
         }
     }
-    if !recording.steps.last().is_some_and(|step| step.action.is_end()) {
-        let summary = script.last_words.take();
-        script.add(Duration::ZERO, What::End(Outcome::Succeeded { summary }));
+    if !recording.steps.last().is_some_and(Step::is_end) {
+        script.needs.clear();
+        script.add(Duration::ZERO, What::End(Outcome::Succeeded { summary: None }));
     }
     script.moments
 }
@@ -75,9 +94,21 @@ struct Script<'a> {
     moments: VecDeque<Moment>,
     words: Words<'a>,
     constraints: Constraints,
+    ask: &'a [ToolPattern],
     usage: Usage,
     calls: usize,
-    last_words: Option<String>,
+    questions: usize,
+    last_call: LastCall,
+    /// What the moments of the step need that is being written.
+    needs: Vec<Needed>,
+}
+
+/// What is known of the last call that is made in every playing, before any is.
+#[derive(Debug, Clone, Copy)]
+enum LastCall {
+    Was(Leave),
+    /// A person will decide, by the answer to this question.
+    DependsOn(usize),
 }
 
 /// What a tool call does.
@@ -92,7 +123,7 @@ enum Effect {
 
 impl Script<'_> {
     fn add(&mut self, wait: Duration, what: What) {
-        self.moments.push_back(Moment { wait, what });
+        self.moments.push_back(Moment { wait, what, needs: self.needs.clone() });
     }
 
     fn tell(&mut self, wait: Duration, event: AgentEvent) {
@@ -110,6 +141,13 @@ impl Script<'_> {
     }
 
     fn step(&mut self, step: &Step) {
+        self.needs.clear();
+        match (step.only_if, self.last_call) {
+            (None, _) => {}
+            (Some(answer), LastCall::DependsOn(question)) => self.needs.push(Needed { question, answer }),
+            (Some(leave), LastCall::Was(was)) if leave == was => {}
+            (Some(_), LastCall::Was(_)) => return,
+        }
         let wait = step.wait;
         match &step.action {
             Action::Say(say) => self.say(wait, self.words.fill(&say.say), say.stream_ms.duration()),
@@ -182,11 +220,10 @@ impl Script<'_> {
                 wait = pause;
             }
         }
-        self.last_words = Some(text.clone());
         self.tell(wait, AgentEvent::Message { role: MessageRole::Assistant, text });
     }
 
-    /// A tool call: it begins, takes its time, and ends; or is denied at once.
+    /// A tool call: it begins, takes its time, and ends; or is denied, by the run's list or by the person who is asked.
     fn call(&mut self, step: &Step, tool: &str, input: Json, takes: Millis, effect: Effect) {
         self.calls += 1;
         let call_id = format!("call-{}", self.calls);
@@ -198,11 +235,32 @@ impl Script<'_> {
             output,
             duration_ms,
         };
-        self.tell(step.wait, told(ToolStatus::Started, Some(input), None, None));
-        let allowed = &self.constraints.allowed_tools;
-        if allowed.as_ref().is_some_and(|allowed| !allowed.iter().any(|name| name == tool)) {
+        self.tell(step.wait, told(ToolStatus::Started, Some(input.clone()), None, None));
+        let listed = match &self.constraints.allowed_tools {
+            Some(allowed) => allowed.iter().any(|name| name == tool),
+            None => true,
+        };
+        let asked = listed && self.ask.iter().any(|pattern| pattern.matches(tool, &input));
+        if step.only_if.is_none() {
+            self.last_call = match (listed, asked) {
+                (false, _) => LastCall::Was(Leave::Denied),
+                (true, false) => LastCall::Was(Leave::Allowed),
+                (true, true) => LastCall::DependsOn(self.questions),
+            };
+        }
+        if !listed {
             let output = Some(format!("The tool {tool} is not allowed in this run."));
             return self.tell(Duration::ZERO, told(ToolStatus::Denied, None, output, None));
+        }
+        if asked {
+            let question = self.questions;
+            self.questions += 1;
+            let event = AgentEvent::asks(&call_id, tool, input);
+            self.add(Duration::ZERO, What::Ask { question, call_id: call_id.clone(), event });
+            self.needs.push(Needed { question, answer: Leave::Denied });
+            self.add(Duration::ZERO, What::Deny(told(ToolStatus::Denied, None, None, None)));
+            self.needs.pop();
+            self.needs.push(Needed { question, answer: Leave::Allowed });
         }
         let what = match effect {
             Effect::Claimed { output, fails } => {

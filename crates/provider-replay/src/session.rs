@@ -2,11 +2,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use lime_core::ports::{AgentSession, SessionReport};
-use lime_core::runs::{AgentEvent, Denial, Failure, FailureKind, Outcome, ToolStatus, Usage};
+use lime_core::Result;
+use lime_core::ports::{AgentSession, SessionReport, ToolAnswer};
+use lime_core::runs::{AgentEvent, Denial, Failure, FailureKind, MessageRole, Outcome, ToolStatus, Usage};
 use tokio::time::{Instant, sleep_until};
 
-use crate::script::{Moment, What};
+use crate::script::{Moment, Needed, What};
+use crate::step::Leave;
 
 /// A recording that is being played.
 #[derive(Debug)]
@@ -21,6 +23,14 @@ pub(crate) struct ReplaySession {
     outcome: Option<Outcome>,
     usage: Usage,
     denials: Vec<Denial>,
+    /// The question that waits for its answer: its number, and its call.
+    open: Option<(usize, String)>,
+    answers: Vec<Needed>,
+    /// Why the last call was denied.
+    reason: String,
+    /// What was said to the agent, and is still to be answered.
+    unanswered: VecDeque<String>,
+    last_words: Option<String>,
 }
 
 impl ReplaySession {
@@ -33,6 +43,11 @@ impl ReplaySession {
             outcome: None,
             usage: Usage::default(),
             denials: Vec::new(),
+            open: None,
+            answers: Vec::new(),
+            reason: String::new(),
+            unanswered: VecDeque::new(),
+            last_words: None,
         }
     }
 
@@ -46,6 +61,11 @@ impl ReplaySession {
     fn perform(&mut self, what: What) -> Option<AgentEvent> {
         match what {
             What::Tell(event) => Some(event),
+            What::Ask { question, call_id, event } => {
+                self.open = Some((question, call_id));
+                Some(event)
+            }
+            What::Deny(told) => Some(told_with(told, Err(std::mem::take(&mut self.reason)))),
             What::Work { told, work, line } => {
                 let result = work.run(&self.workdir);
                 if let Err(reason) = &result {
@@ -56,6 +76,11 @@ impl ReplaySession {
                     self.end(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, message)));
                 }
                 Some(told_with(told, result))
+            }
+            What::End(Outcome::Succeeded { .. }) => {
+                let summary = self.last_words.take();
+                self.end(Outcome::Succeeded { summary });
+                None
             }
             What::End(outcome) => {
                 self.end(outcome);
@@ -70,6 +95,9 @@ impl ReplaySession {
         if let AgentEvent::Usage(usage) = event {
             self.usage = *usage;
         }
+        if let AgentEvent::Message { role: MessageRole::Assistant, text } = event {
+            self.last_words = Some(text.clone());
+        }
         if let AgentEvent::Tool { call_id, name, status: ToolStatus::Denied, .. } = event {
             self.denials.push(Denial { call_id: call_id.clone(), tool: name.clone() });
         }
@@ -82,10 +110,19 @@ impl AgentSession for ReplaySession {
     /// that: before the await, nothing is taken; after it, everything happens without another one.
     async fn next_event(&mut self) -> Option<AgentEvent> {
         while self.outcome.is_none() {
-            let Some(next) = self.moments.front() else {
-                // A recording that hangs: only a cancel ends it, and that needs this future dropped first.
-                return std::future::pending().await;
+            if let Some(text) = self.unanswered.pop_front() {
+                let text = format!("This recording hears you, and goes on as it was recorded: {text}");
+                return Some(AgentEvent::Message { role: MessageRole::Assistant, text });
+            }
+            let next = match self.moments.front() {
+                Some(next) if self.open.is_none() => next,
+                // It waits for an answer, or hangs. An answer, a message or a cancel needs this future dropped first.
+                Some(_) | None => return std::future::pending().await,
             };
+            if !next.needs.iter().all(|needed| self.answers.contains(needed)) {
+                self.moments.pop_front();
+                continue;
+            }
             if !next.wait.is_zero() {
                 // A fixed point in time, so that a wait that is broken off does not begin again.
                 sleep_until(*self.due.get_or_insert_with(|| Instant::now() + next.wait)).await;
@@ -98,6 +135,28 @@ impl AgentSession for ReplaySession {
             }
         }
         None
+    }
+
+    async fn answer(&mut self, call_id: &str, answer: ToolAnswer) {
+        let Some((question, _)) = self.open.take_if(|(_, asked)| asked == call_id) else {
+            return;
+        };
+        let answer = match answer {
+            ToolAnswer::Allow => Leave::Allowed,
+            ToolAnswer::Deny(reason) => {
+                self.reason = reason;
+                Leave::Denied
+            }
+        };
+        self.answers.push(Needed { question, answer });
+    }
+
+    async fn send(&mut self, text: &str) -> Result<bool> {
+        let hears = self.outcome.is_none();
+        if hears {
+            self.unanswered.push_back(text.to_owned());
+        }
+        Ok(hears)
     }
 
     async fn cancel(&mut self) {
@@ -117,9 +176,9 @@ impl AgentSession for ReplaySession {
 }
 
 /// The end of a tool call, with what came of it.
-fn told_with(mut told: AgentEvent, result: Result<String, String>) -> AgentEvent {
+fn told_with(mut told: AgentEvent, result: std::result::Result<String, String>) -> AgentEvent {
     if let AgentEvent::Tool { status, output, .. } = &mut told {
-        if result.is_err() {
+        if result.is_err() && *status == ToolStatus::Completed {
             *status = ToolStatus::Failed;
         }
         *output = Some(result.unwrap_or_else(|reason| reason));

@@ -21,7 +21,19 @@ pub(crate) struct Step {
     pub(crate) line: usize,
     /// How long the agent takes before it.
     pub(crate) wait: Duration,
+    /// What must have become of the last call without such a condition; it happens anyway, if none.
+    pub(crate) only_if: Option<Leave>,
     pub(crate) action: Action,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Leave {
+    /// It was made.
+    Allowed,
+    /// A person, or the run's list of tools, was against it.
+    Denied,
 }
 
 /// Declares [`Action`]: the key that says what a step does, and the struct that has all its keys.
@@ -66,10 +78,22 @@ actions! {
     "hang" => Hang,
 }
 
+impl Step {
+    /// Whether the session ends with it, whatever comes.
+    pub(crate) fn is_end(&self) -> bool {
+        self.action.is_end() && self.only_if.is_none()
+    }
+}
+
 impl Action {
     /// Whether it changes a file.
     pub(crate) const fn changes_files(&self) -> bool {
         matches!(self, Self::Write(_) | Self::Append(_) | Self::Edit(_) | Self::Delete(_) | Self::Rename(_))
+    }
+
+    /// Whether it counts what the session uses, which is reckoned before anything is played.
+    pub(crate) const fn counts(&self) -> bool {
+        matches!(self, Self::TurnUsage(_))
     }
 
     /// Whether nothing comes after it.
@@ -315,6 +339,7 @@ impl TryFrom<AgentEvent> for FreeEvent {
             AgentEvent::Status { .. }
             | AgentEvent::Session { .. }
             | AgentEvent::Tool { .. }
+            | AgentEvent::Approval { .. }
             | AgentEvent::Usage(_) => {
                 Err(format!("an event of type `{}` comes from steps of its own", event.type_name()))
             }

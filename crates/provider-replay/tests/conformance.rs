@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where the behaviour does not hold")]
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, Stage, Task, spec};
+use lime_core::governance::ToolPattern;
 use lime_core::runs::{AgentMode, Constraints};
 use lime_provider_replay::{Recording, ReplayProvider};
 
@@ -32,6 +33,9 @@ impl AgentFixture for Recordings {
     async fn stage(&self, task: Task) -> Option<Stage> {
         let steps = match task {
             Task::Waits => "[[step]]\nsay = 'I wait.'\n[[step]]\nhang = true",
+            Task::Listens => {
+                "[[step]]\nsay = 'I work.'\n[[step]]\nrun = 'make'\ntakes_ms = 300\n[[step]]\nsay = 'Done.'"
+            }
             Task::Fails => "[[step]]\nfail = 'overloaded'\nmessage = 'Too much to do.'",
             // It starts no program and needs no key.
             Task::NotReady => return None,
@@ -40,6 +44,8 @@ impl AgentFixture for Recordings {
             | Task::UnknownSession
             | Task::Unsupported
             | Task::DeniedTool
+            | Task::Asks
+            | Task::AsksInVain
             | Task::TurnLimit
             | Task::CostLimit => EDITS,
         };
@@ -47,7 +53,7 @@ impl AgentFixture for Recordings {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path(), "Write the file.");
         let constraints = match task {
-            Task::DeniedTool => {
+            Task::DeniedTool | Task::AsksInVain => {
                 Constraints { allowed_tools: Some(vec!["Read".into()]), ..Default::default() }
             }
             Task::TurnLimit => Constraints { max_turns: Some(1), ..Default::default() },
@@ -60,6 +66,9 @@ impl AgentFixture for Recordings {
         }
         if task == Task::UnknownSession {
             spec.resume = Some("replay/another/1".into());
+        }
+        if matches!(task, Task::Asks | Task::AsksInVain) {
+            spec.ask = vec![ToolPattern::parse("Write(*.txt)").unwrap()];
         }
         let next =
             (task == Task::Resumes).then(|| lime_conformance::agent::spec(folder.path(), "Once more."));

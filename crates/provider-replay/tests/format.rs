@@ -58,6 +58,8 @@ fn an_error_names_the_step_and_the_fault() {
         ("limit = 'patience'", 4, "unknown variant `patience`"),
         ("hang = false", 4, "it can only be true"),
         ("event = { type = 'usage', turns = 1 }", 4, "comes from steps of its own"),
+        ("say = 'a'\nonly_if = 'maybe'", 5, "unknown variant `maybe`"),
+        ("usage = {}\nonly_if = 'denied'", 3, "a turn is counted always"),
         ("hang = true\n[[step]]\nsay = 'x'", 5, "the step before this one ends the session"),
     ];
     for (step, line, message) in cases {

@@ -87,6 +87,7 @@ impl Embedded {
             max_connections: 1,
             acquire_timeout: Self::ACQUIRE_TIMEOUT,
             statement_timeout: None,
+            notify: false,
             ..PoolOptions::default()
         };
         let opened = PgStorage::open(connect, &options).await;

@@ -3,6 +3,8 @@
 //! - Decided by SQLSTATE. The server's own words are kept only in the classes that never quote a value; the
 //!   driver's error is not attached as a source, since its text can hold values, and a URL with a password.
 
+use std::sync::Arc;
+
 use lime_core::{Entity, Error, ErrorKind, Retry};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlxError, SqlxPostgresError};
 
@@ -53,6 +55,15 @@ pub(crate) fn connecting(error: &DbErr) -> Error {
         return Error::invalid(OPERATION, message);
     }
     unnamed(OPERATION, error)
+}
+
+/// An error of the driver itself, as SeaORM has it.
+pub(crate) fn driver(error: SqlxError) -> DbErr {
+    match error {
+        SqlxError::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        SqlxError::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        error => DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))),
+    }
 }
 
 fn driver_error(error: &DbErr) -> Option<&SqlxError> {

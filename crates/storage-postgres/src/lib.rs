@@ -16,23 +16,31 @@
 //! # }
 //! ```
 
+mod approvals;
+mod batch;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
 mod events;
 mod fence;
+mod listen;
 mod migrations;
+mod news;
 mod nul;
 mod queue;
+mod retention;
 mod row;
 mod storage;
 mod store;
+mod survey;
 mod tables;
 mod tenants;
 
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 pub use migrations::Migrator;
+pub use retention::{Purge, Purged};
 pub use row::{Key, Row};
 pub use sea_orm;
 pub use storage::{PgStorage, PoolOptions};
+pub use survey::{HeldLease, LineState, LogState, Migrations, ServerState, TenantLoad};

@@ -12,6 +12,11 @@ use tracing::{Instrument, Span};
 
 use crate::Migrator;
 use crate::error::connecting;
+use crate::events::Appender;
+use crate::listen::Listener;
+use crate::news::News;
+use crate::queue::Lines;
+use crate::retention;
 
 /// Everything that is stored, in a PostgreSQL database; clones share their connections.
 ///
@@ -22,9 +27,21 @@ use crate::error::connecting;
 pub struct PgStorage(Arc<Shared>);
 
 struct Shared {
-    db: DatabaseConnection,
-    hub: LiveHub,
-    live_poll: Duration,
+    base: Base,
+    queue: Lines,
+    appender: Appender,
+    listener: Listener,
+}
+
+/// The connections, and whom to tell of news: what tasks and batches hold on to, which the storage may not be, since
+/// it holds on to them.
+#[derive(Clone)]
+pub(crate) struct Base {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) news: News,
+    pub(crate) live_poll: Duration,
+    /// How many transactions of one kind may be under way at once.
+    pub(crate) in_flight: usize,
 }
 
 /// How many connections, and how patiently.
@@ -36,18 +53,23 @@ pub struct PoolOptions {
     pub acquire_timeout: Duration,
     /// How long one statement may take before the server stops it; no limit, if none. Migrations have no limit.
     pub statement_timeout: Option<Duration>,
-    /// How often a subscriber looks for events that another process has recorded.
+    /// How often a subscriber looks for events that another process has recorded, while it is not told of them.
     pub live_poll: Duration,
+    /// Whether processes tell each other of news, by `LISTEN` and `NOTIFY`, which takes one connection more; otherwise
+    /// they find it when they look. Put it off behind a pooler that gives a connection for a transaction only.
+    pub notify: bool,
 }
 
 impl Default for PoolOptions {
-    /// 10 connections, 10 seconds for one to be free, 30 seconds a statement, a look for events each 500 ms.
+    /// 10 connections, 10 seconds for one to be free, 30 seconds a statement, a look for events each 500 ms, and news
+    /// is told.
     fn default() -> Self {
         Self {
             max_connections: 10,
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Some(Duration::from_secs(30)),
             live_poll: Duration::from_millis(500),
+            notify: true,
         }
     }
 }
@@ -60,7 +82,13 @@ impl std::fmt::Debug for PgStorage {
 
 impl AsRef<LiveHub> for PgStorage {
     fn as_ref(&self) -> &LiveHub {
-        &self.0.hub
+        self.news().as_ref()
+    }
+}
+
+impl Base {
+    pub(crate) async fn begin(&self, operation: &'static str) -> Result<DatabaseTransaction> {
+        self.db.begin().await.map_err(|error| crate::error::unnamed(operation, &error))
     }
 }
 
@@ -68,7 +96,7 @@ impl PgStorage {
     /// A connection that has been idle for longer than this is tested before it is used again.
     const TEST_AFTER_IDLE: Duration = Duration::from_secs(30);
     /// Lets one migrator at a time through: "lime" in ASCII, as good as any other number.
-    const MIGRATION_LOCK: i64 = 0x6c69_6d65;
+    pub(crate) const MIGRATION_LOCK: i64 = 0x6c69_6d65;
 
     /// Connects to a server, such as `postgres://user:password@host/database`.
     ///
@@ -90,10 +118,17 @@ impl PgStorage {
             .sqlx_logging(false)
             .set_application_name("assembly-lime");
         let db = Database::connect(connect).await.map_err(|error| connecting(&error))?;
-        Ok(Self(Arc::new(Shared { db, hub: LiveHub::default(), live_poll: options.live_poll })))
+        // Some are left for those who only look.
+        let in_flight = usize::try_from(options.max_connections / 2).unwrap_or(usize::MAX).clamp(1, 4);
+        let news = News::new(options.notify.then(|| db.clone()));
+        let base = Base { db, news, live_poll: options.live_poll, in_flight };
+        let (queue, appender) = (Lines::new(&base), Appender::new(&base));
+        Ok(Self(Arc::new(Shared { queue, appender, listener: Listener::default(), base })))
     }
 
     /// Brings the tables up to date, all of them or none; of several at once, one works and the others wait.
+    ///
+    /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does.
     pub async fn migrate(&self) -> Result<()> {
         const OPERATION: &str = "storage.migrate";
         let this = self.clone();
@@ -105,7 +140,8 @@ impl PgStorage {
                     Self::MIGRATION_LOCK
                 );
                 tx.execute_unprepared(&lock).await?;
-                Migrator::up(&tx, None).await
+                Migrator::up(&tx, None).await?;
+                retention::add_months(&tx).await
             };
             run.await.map_err(|error| crate::error::unnamed(OPERATION, &error))?;
             commit(OPERATION, tx).await
@@ -115,7 +151,8 @@ impl PgStorage {
 
     /// Closes the connections; a call under way ends first.
     pub async fn close(&self) {
-        if let Err(error) = self.0.db.close_by_ref().await {
+        self.0.listener.stop();
+        if let Err(error) = self.connection().close_by_ref().await {
             tracing::warn!(%error, "the connections could not be closed");
         }
     }
@@ -124,19 +161,37 @@ impl PgStorage {
     ///
     /// - They see every tenant. A future that begins a transaction must not be dropped: spawn it.
     pub fn connection(&self) -> &DatabaseConnection {
-        &self.0.db
+        &self.0.base.db
     }
 
-    pub(crate) fn hub(&self) -> &LiveHub {
-        &self.0.hub
+    pub(crate) fn base(&self) -> &Base {
+        &self.0.base
     }
 
-    pub(crate) fn live_poll(&self) -> Duration {
-        self.0.live_poll
+    pub(crate) fn queue(&self) -> &Lines {
+        &self.0.queue
+    }
+
+    pub(crate) fn appender(&self) -> &Appender {
+        &self.0.appender
+    }
+
+    pub(crate) fn news(&self) -> &News {
+        &self.0.base.news
+    }
+
+    /// Begins to hear what other processes tell, unless it does so already.
+    pub(crate) fn listen(&self) {
+        self.0.listener.start(self.news(), self.connection());
+    }
+
+    /// Whether it hears what other processes tell; otherwise look from time to time.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.0.listener.is_up()
     }
 
     pub(crate) async fn begin(&self, operation: &'static str) -> Result<DatabaseTransaction> {
-        self.0.db.begin().await.map_err(|error| crate::error::unnamed(operation, &error))
+        self.0.base.begin(operation).await
     }
 
     /// Runs a transaction to its end even if nobody waits for it any more.

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use lime_core::identity::{Slug, Tenant, Tenants};
-use lime_core::{Error, ErrorKind, Id, Invalid, Result, Stored};
+use lime_core::{Error, ErrorKind, Id, Result, Stored, Topic};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, SqlErr};
 use tracing::Instrument;
 
@@ -18,7 +19,7 @@ fn stored(operation: &'static str, model: tenant::Model) -> Result<Stored<Tenant
         version: model.version,
         created_at: model.created_at,
         updated_at: model.updated_at,
-        value: Tenant { name: model.name, slug },
+        value: Tenant { name: model.name, slug, max_concurrent_runs: model.max_concurrent_runs },
     })
 }
 
@@ -26,12 +27,11 @@ fn stored(operation: &'static str, model: tenant::Model) -> Result<Stored<Tenant
 impl Tenants for PgStorage {
     async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
         const OPERATION: &str = "tenants.create";
-        Invalid::text("name", &tenant.name, 1, 100)
-            .and_then(|()| Invalid::no_nul("name", &tenant.name))
-            .map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        tenant.validate().map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
         let row = tenant::ActiveModel {
             name: Set(tenant.name),
             slug: Set(tenant.slug.as_str().to_owned()),
+            max_concurrent_runs: Set(tenant.max_concurrent_runs),
             ..Default::default()
         };
         let inserted = tenant::Entity::insert(row)
@@ -46,6 +46,24 @@ impl Tenants for PgStorage {
             }
             Err(error) => Err(unnamed(OPERATION, &error)),
         }
+    }
+
+    async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>> {
+        const OPERATION: &str = "tenants.limit_runs";
+        Tenant::check_limit(most).map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        let limited = tenant::Entity::update_many()
+            .col_expr(tenant::Column::MaxConcurrentRuns, Expr::value(most))
+            .col_expr(tenant::Column::Version, Expr::col(tenant::Column::Version).add(1))
+            .col_expr(tenant::Column::UpdatedAt, Expr::cust("clock_timestamp()"))
+            .filter(tenant::Column::Id.eq(tenant.raw()))
+            .exec_with_returning(self.connection())
+            .instrument(tracing::debug_span!("storage", operation = OPERATION, %tenant, table = "tenants"))
+            .await
+            .map_err(|error| unnamed(OPERATION, &error))?
+            .pop();
+        let limited = limited.ok_or_else(|| Error::not_found(OPERATION, "tenant", tenant))?;
+        self.news().wake(Topic::Queue);
+        stored(OPERATION, limited)
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {

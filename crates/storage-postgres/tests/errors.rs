@@ -17,7 +17,7 @@ use crate::support::Fresh;
 const SECRET: &str = "s3cret-p4ssword";
 
 async fn scope(storage: &PgStorage, slug: &str) -> Scope {
-    let tenant = Tenant { name: "T".into(), slug: Slug::parse(slug).unwrap() };
+    let tenant = Tenant::new("T", Slug::parse(slug).unwrap());
     Scope::system(storage.create_tenant(tenant).await.unwrap().id, "a test")
 }
 

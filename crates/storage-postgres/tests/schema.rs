@@ -6,13 +6,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lime_core::governance::{Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Decision};
 use lime_core::identity::User;
 use lime_core::planning::{Board, Project, Ticket};
 use lime_core::ports::{EventLog, Queue, Settlement};
 use lime_core::repos::{CodeDiff, Repository, Worktree, WorktreeStatus};
 use lime_core::runs::{
-    AgentEvent, AgentMode, AgentRun, AttemptEnd, FailureKind, MessageRole, Outcome, RunAttempt, RunStatus,
-    RunStep, StepKind, StepStatus, StopReason, ToolCall, ToolCallStatus, ToolStatus, Usage,
+    AgentEvent, AgentMode, AgentRun, AttemptEnd, Effect, EffectKind, EffectStatus, FailureKind, MessageRole,
+    Outcome, RunAttempt, RunInput, RunStatus, RunStep, StepKind, StepStatus, StopReason, ToolCall,
+    ToolCallStatus, ToolStatus, Usage,
 };
 use lime_core::{Entity, Micros, OnDelete};
 use lime_storage_postgres::sea_orm::DatabaseConnection;
@@ -21,9 +23,9 @@ use sea_orm_migration::MigratorTrait;
 
 use crate::support::{Fresh, claim, log, scene, settlement, submit, texts};
 
-/// What 000 §5, 001 and 002 name, under our names: table, columns, and for each index its first columns.
+/// What 000 §5, 001, 002 and 004 name, under our names, and ours: table, columns, and for each index its first columns.
 const ASKED: &[(&str, &str, &[&str])] = &[
-    ("tenants", "id name slug created_at", &["slug"]),
+    ("tenants", "id name slug max_concurrent_runs created_at", &["slug"]),
     (
         "users",
         "id tenant_id email name github_user_id status created_at",
@@ -77,7 +79,7 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "id tenant_id project_id ticket_id provider mode status input_prompt output_summary artifacts_json \
          cost_cents started_at ended_at created_at agent_id session_id turn_count token_input_count \
          token_output_count tool_calls error error_type duration_ms stop_reason trigger_message_id channel_id \
-         token_usage",
+         token_usage parent_run_id priority run_at unique_key failure_count pause_requested_at",
         &[
             "tenant_id project_id created_at",
             "tenant_id status",
@@ -88,6 +90,18 @@ const ASKED: &[(&str, &str, &[&str])] = &[
             "tenant_id started_at",
             "tenant_id agent_id status",
             "tenant_id status created_at",
+            "tenant_id unique_key",
+            "tenant_id parent_run_id",
+        ],
+    ),
+    (
+        "run_queue",
+        "run_id tenant_id project_id agent_id provider priority state queued_at due_at token started \
+         lease_expires_at last_seq inputs cancel_requested pause_requested",
+        &[
+            "run_id",
+            "tenant_id project_id agent_id provider priority run_id",
+            "tenant_id project_id agent_id",
         ],
     ),
     (
@@ -130,6 +144,27 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "run_attempts",
         "id tenant_id run_id number worker heartbeat_at outcome error ended_at",
         &["tenant_id run_id number"],
+    ),
+    (
+        "approvals",
+        "id tenant_id project_id run_id attempt_id scope action intent_summary payload_json payload_hash status \
+         approvers expires_at on_expiry decided_at decided_by note created_at",
+        &["tenant_id run_id scope", "tenant_id project_id", "tenant_id status"],
+    ),
+    (
+        "approval_policies",
+        "id tenant_id project_id scope tool rule approvers expires_after_s on_expiry enabled",
+        &["tenant_id project_id"],
+    ),
+    (
+        "effects",
+        "id tenant_id run_id attempt_id kind idempotency_key expected_json status approval_id result error ended_at",
+        &["tenant_id run_id idempotency_key", "tenant_id approval_id"],
+    ),
+    (
+        "run_inputs",
+        "id tenant_id run_id user_id text attempt_id delivered_at created_at",
+        &["tenant_id run_id"],
     ),
 ];
 
@@ -176,8 +211,10 @@ async fn every_table_is_of_a_tenant_and_every_index_begins_with_it() {
     for index in texts(storage.connection(), INDEXES).await {
         let mut words = index.split(' ');
         let (table, first) = (words.next().unwrap(), words.next().unwrap());
-        let allowed =
-            ["tenants", "seaql_migrations"].contains(&table) || ["tenant_id", "id"].contains(&first);
+        // The queue looks for all tenants at once.
+        let of_all = ["tenants", "seaql_migrations"].contains(&table)
+            || (table == "run_queue" && ["run_id", "due_at"].contains(&first));
+        let allowed = of_all || ["tenant_id", "id"].contains(&first);
         assert!(allowed, "the index ({index}) does not begin with the tenant");
     }
 }
@@ -232,6 +269,10 @@ async fn tables_do_what_their_entities_declare() {
     holds::<RunAttempt>(&storage).await;
     holds::<RunStep>(&storage).await;
     holds::<ToolCall>(&storage).await;
+    holds::<Approval>(&storage).await;
+    holds::<ApprovalPolicy>(&storage).await;
+    holds::<Effect>(&storage).await;
+    holds::<RunInput>(&storage).await;
 }
 
 async fn knows(storage: &PgStorage, constraint: &str, words: impl IntoIterator<Item = &'static str>) {
@@ -255,6 +296,12 @@ async fn the_words_that_columns_take_are_the_cores() {
     knows(storage, "run_steps_status_check", StepStatus::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "tool_calls_status_check", ToolCallStatus::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "worktrees_status_check", WorktreeStatus::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "approvals_status_check", ApprovalStatus::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "approvals_on_expiry_check", Decision::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "approval_policies_rule_check", ApprovalRule::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "approval_policies_on_expiry_check", Decision::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "effects_kind_check", EffectKind::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "effects_status_check", EffectStatus::ALL.iter().map(|word| word.as_str())).await;
 }
 
 #[tokio::test]
@@ -281,7 +328,7 @@ async fn the_log_reads_as_002s_messages_and_money_as_cents() {
         tool(ToolStatus::Completed, None, Some("out".into())),
         log("not a message"),
     ];
-    storage.append(&lease, events).await.unwrap();
+    storage.append(&lease, events.into()).await.unwrap();
     let messages = "SELECT concat_ws('|', message_type, content, tool_name, tool_input)
         FROM run_messages ORDER BY id";
     assert_eq!(

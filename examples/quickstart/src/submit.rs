@@ -25,7 +25,7 @@ pub(crate) async fn scope(factory: &Factory) -> Result<Scope> {
     let storage = factory.storage();
     let tenant = match storage.tenant_by_slug(&slug).await? {
         Some(tenant) => tenant,
-        None => storage.create_tenant(Tenant { name: "Quickstart".into(), slug }).await?,
+        None => storage.create_tenant(Tenant::new("Quickstart", slug)).await?,
     };
     Ok(Scope::system(tenant.id, "the person at the keyboard"))
 }

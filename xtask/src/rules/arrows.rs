@@ -9,6 +9,8 @@ const CORE: &[&str] = &["lime-core"];
 const PROVIDER: &[&str] = &["lime-core", "lime-provider-cli"];
 /// What tests may use besides.
 const TEST_PARTS: &[&str] = &["lime-conformance", "lime-scripted-model"];
+/// What the tests of the queue on Redis may use: it stands before a storage, and is tested before the real one.
+const BEFORE_A_STORAGE: &[&str] = &["lime-conformance", "lime-storage-postgres"];
 
 pub(crate) fn check(member: &Member, root: &Path) -> Vec<Finding> {
     let Some((normal, tests)) = allowed(member, root) else {
@@ -41,6 +43,7 @@ fn allowed(member: &Member, root: &Path) -> Option<(&'static [&'static str], &'s
         "assembly-lime" | "lime" => None,
         _ if assembles => None,
         "lime-core" | "lime-provider-cli" | "lime-scripted-model" => Some((&[], &[])),
+        "lime-queue-redis" => Some((CORE, BEFORE_A_STORAGE)),
         "xtask" => Some((CORE, &[])),
         name if name.starts_with("lime-provider-") => Some((PROVIDER, TEST_PARTS)),
         _ => Some((CORE, TEST_PARTS)),
@@ -106,6 +109,13 @@ mod tests {
             assert!(!broken("lime-provider-codex", "crates/it", part, Some("dev")));
             assert!(broken("lime-provider-codex", "crates/it", part, None));
         }
+    }
+
+    #[test]
+    fn the_queue_on_redis_is_tested_before_a_real_storage() {
+        assert!(!broken("lime-queue-redis", "crates/it", "lime-storage-postgres", Some("dev")));
+        assert!(broken("lime-queue-redis", "crates/it", "lime-storage-postgres", None));
+        assert!(broken("lime-queue-redis", "crates/it", "lime-engine", Some("dev")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(super) struct Played {
     pub(super) session: Box<dyn AgentSession>,
     pub(super) events: Vec<AgentEvent>,
     pub(super) living: Option<Box<dyn Fn() -> usize + Send + Sync>>,
+    pub(super) told: Option<Box<dyn Fn() -> String + Send + Sync>>,
     pub(super) keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -32,6 +33,21 @@ impl Played {
         self
     }
 
+    /// Takes events until the one that is meant, and gives it.
+    pub(super) async fn until(&mut self, what: &str, meant: impl Fn(&AgentEvent) -> bool) -> AgentEvent {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Ok(event) = timeout_at(deadline, self.session.next_event()).await else {
+                panic!("no {what} after {PATIENCE:?}: {:#?}", self.events);
+            };
+            let Some(event) = event else { panic!("it ended without {what}: {:#?}", self.events) };
+            self.events.push(event.clone());
+            if meant(&event) {
+                return event;
+            }
+        }
+    }
+
     /// Takes events until the agent has begun and nothing more comes for a while.
     pub(super) async fn up_to_its_wait(&mut self) {
         let first = timeout(PATIENCE, self.session.next_event()).await.expect("the agent begins");
@@ -49,9 +65,9 @@ impl Played {
 }
 
 pub(super) async fn start(stage: Stage) -> Played {
-    let Stage { provider, spec, living, keep, .. } = stage;
+    let Stage { provider, spec, living, told, keep, .. } = stage;
     let session = timeout(PATIENCE, provider.start(spec)).await.expect("starting is quick").unwrap();
-    Played { session, events: Vec::new(), living, keep }
+    Played { session, events: Vec::new(), living, told, keep }
 }
 
 pub(super) async fn play(stage: Stage) -> (Vec<AgentEvent>, SessionReport) {

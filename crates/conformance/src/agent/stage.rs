@@ -38,6 +38,14 @@ pub enum Task {
     TurnLimit,
     /// Would use more money than it may.
     CostLimit,
+    /// Calls a tool that the spec's `ask` means, and that writes [`EDITED_TEXT`] into [`EDITED_FILE`]; then says
+    /// something more and ends well, whether it was allowed or not.
+    Asks,
+    /// Calls a tool that the spec's `ask` means, and that it may not call whatever anybody says; then ends well.
+    AsksInVain,
+    /// Says something, works for two seconds, best in a tool, says something more, and ends well; what is said to it
+    /// meanwhile, it hears.
+    Listens,
 }
 
 /// Sets the stage for the tasks.
@@ -54,6 +62,7 @@ pub trait AgentFixture: Send + Sync {
             AgentEvent::Message { role, text } => Some(format!("{role}: {text}")),
             AgentEvent::Reasoning { text } => Some(format!("reasoning: {text}")),
             AgentEvent::Tool { name, status, .. } => Some(format!("{name} {status}")),
+            AgentEvent::Approval { action, status, .. } => Some(format!("approval: {action} {status}")),
             AgentEvent::Diff { unified_diff, .. } => Some(format!("diff: {unified_diff}")),
             AgentEvent::Artifact { name, .. } => Some(format!("artifact: {name}")),
             AgentEvent::Error { message, .. } => Some(format!("error: {message}")),
@@ -76,18 +85,27 @@ pub struct Stage {
     pub next: Option<SessionSpec>,
     /// Counts the agent's processes that live, descendants included, if it has any.
     pub living: Option<Box<dyn Fn() -> usize + Send + Sync>>,
+    /// All that the agent has been told, its tools' answers included, if the stage can know.
+    pub told: Option<Box<dyn Fn() -> String + Send + Sync>>,
     /// Whatever must outlive the session: its folder, its scripted model.
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
 impl Stage {
-    /// A stage without processes to count.
+    /// A stage without processes to count, and without a look at what the agent is told.
     pub fn new(
         provider: impl AgentProvider + 'static,
         spec: SessionSpec,
         keep: impl Any + Send + Sync,
     ) -> Self {
-        Self { provider: Arc::new(provider), spec, next: None, living: None, keep: Box::new(keep) }
+        Self {
+            provider: Arc::new(provider),
+            spec,
+            next: None,
+            living: None,
+            told: None,
+            keep: Box::new(keep),
+        }
     }
 }
 
@@ -114,6 +132,7 @@ pub fn spec(workdir: impl Into<PathBuf>, prompt: impl Into<String>) -> SessionSp
         instructions: String::new(),
         model: None,
         resume: None,
+        ask: Vec::new(),
         env: Vec::new(),
     }
 }

@@ -5,23 +5,19 @@
 use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
-use lime_core::agents::{LayerRecord, LayerScope, ResolvedInstructions};
+use lime_core::governance::{ActionScope, ApprovalPolicy, ApprovalRule, Decision, ToolPattern};
 use lime_core::identity::{User, UserStatus};
 use lime_core::planning::{
     Approval, Board, Priority, Project, ProjectConfig, Ticket, TicketProgress, Workflow,
 };
-use lime_core::ports::{Progress, Storage};
+use lime_core::ports::Storage;
 use lime_core::repos::{CodeDiff, DiffStats, RepoKind, Repository, Worktree, WorktreeStatus};
-use lime_core::runs::{
-    AgentMode, AgentRun, Constraints, Failure, FailureKind, Outcome, RunArtifact, RunStatus, RunStep,
-    StepKind, StepStatus, StopReason, ToolCall, ToolCallStatus, ToolTally, Usage,
-};
-use lime_core::{Editable, Id, Lookup, Micros, Scope, Store};
+use lime_core::{Editable, ErrorKind, Id, Lookup, LookupExt, Query, Scope, Store};
 use serde_json::{Map, json};
 
-use crate::scene::{OTHER_PROVIDER, Scene, Subject, settlement};
+use crate::scene::{Scene, Subject};
 
-async fn round_trip<E>(storage: &Subject, scope: &Scope, values: impl IntoIterator<Item = E>)
+pub(super) async fn round_trip<E>(storage: &Subject, scope: &Scope, values: impl IntoIterator<Item = E>)
 where
     E: Editable + PartialEq + Debug,
     dyn Storage: Store<E>,
@@ -36,7 +32,7 @@ where
     }
 }
 
-fn time() -> DateTime<Utc> {
+pub(super) fn time() -> DateTime<Utc> {
     // PostgreSQL keeps microseconds.
     DateTime::from_timestamp_micros(1_795_246_412_123_456).unwrap()
 }
@@ -90,8 +86,7 @@ pub async fn a_board_comes_back_as_it_was(storage: Subject) {
 pub async fn a_ticket_comes_back_as_it_was(storage: Subject) {
     let scene = Scene::new(&storage).await;
     let empty = scene.ticket(&storage).await.value;
-    let person = User { email: "a@b.c".into(), name: None, github_user_id: None, status: UserStatus::Active };
-    let person = storage.insert(&scene.scope, person).await.unwrap().id;
+    let person = scene.person(&storage, "a@b.c").await.id;
     let worktree = storage.insert(&scene.scope, worktree(&scene)).await.unwrap().id;
     let full = Ticket {
         column_key: "qa".into(),
@@ -205,153 +200,40 @@ pub async fn a_code_diff_comes_back_as_it_was(storage: Subject) {
     round_trip(&storage, &scene.scope, [full, empty]).await;
 }
 
-pub async fn a_step_comes_back_as_it_was(storage: Subject) {
+pub async fn an_approval_policy_comes_back_as_it_was(storage: Subject) {
     let scene = Scene::new(&storage).await;
-    let full = RunStep {
-        run_id: scene.queued(&storage).await.id,
-        step_number: 2,
-        step_key: "turn:2".into(),
-        kind: StepKind::Turn,
-        status: StepStatus::Failed,
-        model_id: Some("m".into()),
-        usage: Some(usage()),
-        result: Some(json!({ "commit": "abc" })),
-        error: Some("no".into()),
-        completed_at: Some(time()),
+    let person = scene.person(&storage, "ada@example.com").await.id;
+    let full = ApprovalPolicy {
+        project_id: Some(scene.project.id),
+        scope: ActionScope::tool(),
+        tool: Some(ToolPattern::parse("Bash(git push *)").unwrap()),
+        rule: ApprovalRule::Deny,
+        approvers: vec![person, Id::new(i64::MAX)],
+        expires_after_s: ApprovalPolicy::MAX_EXPIRY_S,
+        on_expiry: Decision::Approve,
+        enabled: false,
     };
-    let empty = RunStep {
-        step_number: 1,
-        step_key: "prepare".into(),
-        kind: StepKind::Phase,
-        status: StepStatus::Running,
-        model_id: None,
-        usage: None,
-        result: None,
-        error: None,
-        completed_at: None,
-        ..full.clone()
-    };
-    round_trip(&storage, &scene.scope, [full, empty]).await;
-}
-
-pub async fn a_tool_call_comes_back_as_it_was(storage: Subject) {
-    let scene = Scene::new(&storage).await;
-    let full = ToolCall {
-        agent_run_id: scene.queued(&storage).await.id,
-        project_id: scene.project.id,
-        ticket_id: Some(scene.ticket(&storage).await.id),
-        agent_id: Some(Id::new(5)),
-        call_id: "call".into(),
-        tool: "Bash".into(),
-        status: ToolCallStatus::Error,
-        input: json!({ "command": "ls" }),
-        output: Some("out".into()),
-        error: Some("exit 1".into()),
-        duration_ms: Some(12),
-        turn_number: 3,
-    };
-    let every = ToolCallStatus::ALL.iter().map(|&status| ToolCall {
-        status,
-        call_id: status.to_string(),
-        ticket_id: None,
-        agent_id: None,
-        output: None,
-        error: None,
-        duration_ms: None,
-        ..full.clone()
-    });
-    let every: Vec<_> = every.collect();
-    round_trip(&storage, &scene.scope, every.into_iter().chain([full])).await;
-}
-
-fn usage() -> Usage {
-    Usage {
-        turns: 3,
-        input_tokens: 1_000_000_000_000,
-        cached_input_tokens: 500,
-        cache_write_tokens: 7,
-        output_tokens: 60,
-        cost: Some(Micros(12_690)),
+    let rules = ApprovalRule::ALL.iter().map(|&rule| ApprovalPolicy { rule, ..full.clone() });
+    let empty = ApprovalPolicy::ask(ActionScope::parse("our_own.word2").unwrap());
+    round_trip(&storage, &scene.scope, rules.chain([empty.clone()])).await;
+    for (field, bad) in [
+        ("tool", ApprovalPolicy { tool: full.tool.clone(), ..empty.clone() }),
+        ("approvers", ApprovalPolicy { approvers: vec![person; 101], ..empty.clone() }),
+        ("expires_after_s", ApprovalPolicy { expires_after_s: 0, ..empty.clone() }),
+        ("project_id", ApprovalPolicy { project_id: Some(Id::new(i64::MAX)), ..empty.clone() }),
+    ] {
+        let error = storage.insert(&scene.scope, bad).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(field), "{error}");
     }
-}
-
-pub async fn a_run_comes_back_as_it_was(storage: Subject) {
-    let scene = Scene::new(&storage).await;
-    let asked = AgentRun {
-        ticket_id: Some(scene.ticket(&storage).await.id),
-        repository_id: Some(scene.repository(&storage).await.id),
-        agent_id: Some(Id::new(3)),
-        session_id: Some(Id::new(4)),
-        trigger_message_id: Some(Id::new(5)),
-        channel_id: Some(Id::new(6)),
-        mode: AgentMode::Bugfix,
-        provider: OTHER_PROVIDER,
-        model: Some("m".into()),
-        base_ref: Some("v1".into()),
-        branch: Some("fix".into()),
-        allowed_paths: Some(vec!["src".into()]),
-        constraints: Constraints {
-            time_budget_sec: Some(60),
-            max_cost_cents: Some(100),
-            allowed_tools: Some(vec!["Read".into()]),
-            max_turns: Some(9),
-        },
-        ..scene.a_run()
-    };
-    let waiting = storage.submit(&scene.scope, asked.clone()).await.unwrap();
-    assert_eq!(waiting.value, AgentRun { last_seq: 1, ..asked.clone() });
-    assert_eq!(Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(), waiting);
-
-    let claim = crate::scene::claim(&storage, waiting.id, crate::scene::LONG).await;
-    let instructions = ResolvedInstructions {
-        layers: vec![LayerRecord {
-            scope: LayerScope::Project,
-            source: "custom_instructions 1".into(),
-            priority: 100,
-            sha256: "ab".into(),
-        }],
-        sha256: "cd".into(),
-        text: "Be brief.".into(),
-    };
-    let progress = Progress {
-        provider_session_id: Some("s".into()),
-        instructions: Some(instructions.clone()),
-        branch: Some("lime/1".into()),
-        model: Some("m2".into()),
-    };
-    storage.progress(&claim.lease, progress).await.unwrap();
-    let failure =
-        Failure { retry_at: Some(time()), ..Failure::new(FailureKind::RateLimited, "Wait a minute.") };
-    let tool_calls = vec![ToolTally { tool: "Bash".into(), count: 2, total_duration_ms: 30 }];
-    let artifacts = vec![RunArtifact { name: "report".into(), url: Some("https://x".into()), mime: None }];
-    let end = lime_core::ports::Settlement {
-        summary: Some("It failed.".into()),
-        usage: usage(),
-        tool_calls: tool_calls.clone(),
-        artifacts: artifacts.clone(),
-        ..settlement(Outcome::Failed(failure.clone()))
-    };
-    let ended = storage.settle(&claim.lease, end).await.unwrap();
-    assert_eq!(Lookup::get(&*storage, &scene.scope, waiting.id).await.unwrap(), ended);
-    assert!(ended.started_at.is_some() && ended.ended_at >= ended.started_at);
-    let expected = AgentRun {
-        status: RunStatus::Failed,
-        stop_reason: Some(StopReason::Error),
-        failure: Some(failure),
-        output_summary: Some("It failed.".into()),
-        artifacts,
-        instructions: Some(instructions),
-        provider_session_id: Some("s".into()),
-        branch: Some("lime/1".into()),
-        model: Some("m2".into()),
-        usage: usage(),
-        tool_calls,
-        attempt_id: Some(claim.lease.attempt),
-        attempt_count: 1,
-        last_seq: ended.last_seq,
-        started_at: ended.started_at,
-        ended_at: ended.ended_at,
-        ..asked
-    };
-    assert_eq!(ended.value, expected);
+    let query = Query::all().filter(ApprovalPolicy::SCOPE.eq(ActionScope::tool()));
+    let query =
+        query.filter(ApprovalPolicy::RULE.eq(ApprovalRule::Ask)).filter(ApprovalPolicy::ENABLED.eq(false));
+    assert_eq!((*storage).all(&scene.scope, query).await.unwrap().len(), 1);
+    let tenants = Query::all().filter(ApprovalPolicy::PROJECT_ID.is_null());
+    let tenants = (*storage).all(&scene.scope, tenants).await.unwrap();
+    assert_eq!(tenants.iter().map(|policy| &policy.value).collect::<Vec<_>>(), [&empty]);
+    Store::delete(&*storage, &scene.scope, &scene.project).await.unwrap();
+    let left = (*storage).all(&scene.scope, Query::<ApprovalPolicy>::all()).await.unwrap();
+    assert_eq!(left, tenants, "what is for a project goes with it");
 }

@@ -1,11 +1,23 @@
-//! The suite of [`Storage`](lime_core::ports::Storage): stores, queue and event log.
+//! The suite of [`Storage`](lime_core::ports::Storage): stores, queue, event log and questions to people.
 //!
-//! - The queue is one for all tenants, so each test wants a storage for itself.
+//! - The line is one for all tenants, so each test wants a storage for itself.
+//! - Nothing but the ports is asked for. A queue may need a moment until what was submitted can be taken, so
+//!   everything that must happen is waited for; what must not happen is looked for at once.
 
+pub mod approvals;
+pub mod ends;
 pub mod entities;
 pub mod events;
-pub mod queue;
+pub mod inputs;
+pub mod leases;
+pub mod limits;
+pub mod line;
+pub mod questions;
+pub mod records;
+pub mod requests;
 pub mod stores;
+pub mod subscriptions;
+pub mod work;
 
 /// Makes a test of each storage test, on what the expression gives: an `Option<Subject>` in a future, where `None`
 /// means that the part is missing; the expression says so visibly itself.
@@ -52,7 +64,8 @@ list! { $
         broken_rules_are_refused
         a_fenced_write_needs_its_lease
         one_of_many_concurrent_updates_wins
-        tenants_have_unique_slugs;
+        tenants_have_unique_slugs
+        a_tenant_limits_its_runs;
     entities:
         a_user_comes_back_as_it_was
         a_project_comes_back_as_it_was
@@ -61,27 +74,88 @@ list! { $
         a_repository_comes_back_as_it_was
         a_worktree_comes_back_as_it_was
         a_code_diff_comes_back_as_it_was
+        an_approval_policy_comes_back_as_it_was;
+    work:
         a_step_comes_back_as_it_was
         a_tool_call_comes_back_as_it_was
-        a_run_comes_back_as_it_was;
-    queue:
+        an_effect_comes_back_as_it_was
+        an_input_comes_back_as_it_was
+        a_run_comes_back_as_it_was
+        a_run_goes_on_from_one_that_is_there
+        an_effect_is_written_down_once
+        the_rules_of_work_hold;
+    line:
         a_submitted_run_waits
-        a_run_is_leased_once
+        many_are_submitted_in_order
+        all_or_none_are_submitted
+        a_unique_key_is_one_live_run
+        two_of_a_list_with_one_key_are_one_run
+        a_unique_key_is_free_after_the_end
+        concurrent_submits_of_a_key_are_one_run
         the_longest_waiting_goes_first
+        the_greater_priority_goes_first
+        a_run_waits_for_its_time
         runs_of_other_providers_wait_on
+        nothing_is_taken_where_nothing_waits
+        finishing_takes_the_place_and_sweeping_gives_it_back
+        finishing_leaves_what_has_begun
+        the_depth_tells_where_runs_are
+        a_submission_wakes_who_waits;
+    limits:
+        a_tenant_with_many_does_not_starve_one_with_few
+        tenants_with_the_fewest_at_work_come_first
+        a_project_with_many_does_not_starve_one_with_few
+        a_tenants_limit_is_never_passed
+        a_projects_limit_is_never_passed
+        an_agent_works_one_run_at_a_time
+        what_is_put_down_makes_room
+        limits_hold_among_concurrent_workers;
+    leases:
+        a_run_is_leased_once
         concurrent_claims_share_nothing
+        what_is_taken_has_not_begun
+        what_is_taken_and_not_begun_goes_back
+        starting_begins_an_attempt_once
+        starting_leaves_out_what_was_lost_cancelled_or_paused
+        starting_extends_the_lease
         a_heartbeat_extends_the_lease
         a_lost_lease_is_stale_for_every_write
+        a_lease_that_has_not_begun_writes_nothing
         a_lost_run_is_taken_up_again
         a_run_that_loses_its_workers_fails
+        a_released_run_has_lost_no_worker;
+    ends:
         settling_ends_the_run_once
+        concurrent_settlements_count_once
+        every_outcome_has_its_state
         usage_adds_up_over_attempts
         releasing_is_not_a_crash
+        a_retry_waits_for_its_pause
+        a_retry_waits_for_the_word_of_the_provider_within_a_day
+        a_run_that_waits_for_a_person_can_end
+        what_has_ended_has_no_place;
+    requests:
         cancelling_a_waiting_run_is_at_once
         cancelling_a_running_one_reaches_its_worker
-        cancelling_twice_or_late_changes_nothing
         a_cancelled_run_is_not_handed_back
-        progress_changes_only_what_is_given;
+        pausing_a_waiting_run_is_at_once
+        pausing_a_running_one_reaches_its_worker
+        a_lost_run_is_paused_if_that_was_asked
+        a_pause_is_taken_back
+        a_cancellation_beats_a_pause
+        a_paused_run_keeps_its_time
+        requeueing_forgives
+        requeueing_minds_the_unique_key
+        asking_for_what_is_so_changes_nothing
+        what_the_state_does_not_allow_is_a_conflict
+        a_request_wakes_the_worker
+        a_fenced_request_needs_its_lease;
+    inputs:
+        what_is_said_waits_for_the_worker
+        what_is_said_is_counted_over_attempts
+        nothing_is_said_to_a_run_that_has_ended
+        what_is_said_has_rules
+        what_is_said_wakes_the_worker;
     events:
         positions_have_no_gap
         concurrent_appends_have_no_gap
@@ -89,8 +163,48 @@ list! { $
         a_forged_lease_appends_nothing
         texts_are_bounded
         another_tenant_sees_no_log
+        every_event_comes_back_as_it_was;
+    records:
+        a_record_keeps_steps_and_tool_calls
+        a_key_that_is_known_is_replaced
+        the_last_of_a_key_counts
+        a_record_is_kept_whole_or_not_at_all
+        what_an_agent_said_may_hold_nul
+        what_belongs_to_another_run_is_refused
+        events_belong_to_a_step_that_is_known
+        a_stale_record_keeps_nothing
+        progress_changes_only_what_is_given;
+    subscriptions:
         a_subscriber_sees_everything_once_and_then_the_end
         a_subscriber_goes_on_where_it_broke_off
+        a_slow_subscriber_misses_nothing
+        a_subscription_after_the_end_ends
+        a_subscription_goes_on_over_a_requeue
+        a_subscriber_hears_of_what_people_do
         ephemeral_events_are_seen_and_not_kept
-        every_event_comes_back_as_it_was;
+        ephemeral_events_keep_their_place;
+    questions:
+        a_question_is_asked_once
+        concurrent_questions_are_one
+        another_payload_voids_the_question
+        a_void_question_is_asked_anew
+        a_question_has_rules
+        a_question_may_hold_nul
+        a_question_survives_a_lost_worker
+        an_answer_waits_for_the_next_worker
+        a_question_survives_a_pause
+        the_end_voids_what_is_open
+        a_stale_worker_asks_nothing;
+    approvals:
+        a_person_approves
+        a_person_denies
+        one_of_many_concurrent_answers_counts
+        a_question_that_is_closed_takes_no_answer
+        nobody_answers_in_time
+        only_approvers_answer
+        a_note_has_its_limit
+        missing_and_foreign_questions_look_the_same
+        the_run_goes_on_when_nothing_is_open
+        an_answer_wakes_the_worker
+        a_person_with_answers_stays;
 }

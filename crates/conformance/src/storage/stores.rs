@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use lime_core::identity::{Slug, Tenant, User, UserStatus};
 use lime_core::planning::{Board, Priority, Project, Ticket, Workflow};
-use lime_core::runs::{Outcome, RunStep, StepKind, StepStatus};
+use lime_core::runs::{AgentRun, Outcome, RunStep, StepKind, StepStatus};
 use lime_core::{ErrorKind, Id, Lookup, LookupExt, Query, Scope, Store, Stored};
 
 use crate::scene::{Scene, Subject, forged, settlement};
@@ -185,10 +185,7 @@ pub async fn deleting_takes_what_belongs_to_it(storage: Subject) {
     let held = Store::delete(&*storage, scope, &person).await.unwrap_err();
     assert_eq!(held.kind(), ErrorKind::Conflict, "a person with a ticket was deleted");
 
-    let run = storage
-        .submit(scope, lime_core::runs::AgentRun { ticket_id: Some(ticket.id), ..scene.a_run() })
-        .await
-        .unwrap();
+    let run = storage.submit(scope, AgentRun { ticket_id: Some(ticket.id), ..scene.a_run() }).await.unwrap();
     Store::delete(&*storage, scope, &ticket).await.unwrap();
     let run = Lookup::get(&*storage, scope, run.id).await.unwrap();
     assert_eq!(run.ticket_id, None, "the run still names the ticket");
@@ -232,7 +229,7 @@ pub async fn a_fenced_write_needs_its_lease(storage: Subject) {
     let kept = storage.insert(&claim.scope(), step("kept")).await.unwrap();
     let kept = storage.update(&claim.scope(), &kept).await.unwrap();
     let other_tenant = Scene::new(&storage).await.scope.fenced(claim.lease);
-    for scope in [scene.scope.clone().fenced(forged(&claim)), other_tenant] {
+    for scope in [scene.scope.clone().fenced(forged(&claim.lease)), other_tenant] {
         assert_eq!(storage.insert(&scope, step("forged")).await.unwrap_err().kind(), ErrorKind::StaleLease);
     }
     storage.settle(&claim.lease, settlement(Outcome::Cancelled)).await.unwrap();
@@ -264,14 +261,38 @@ pub async fn one_of_many_concurrent_updates_wins(storage: Subject) {
 
 /// `Tenants`: slugs are unique among all tenants, and find them.
 pub async fn tenants_have_unique_slugs(storage: Subject) {
-    let slug = Slug::parse(format!("unique-{}", std::process::id())).unwrap();
-    assert_eq!(storage.tenant_by_slug(&slug).await.unwrap(), None);
-    let tenant = Tenant { name: "One".into(), slug: slug.clone() };
+    let slug = |word: &str| Slug::parse(format!("{word}-{}", std::process::id())).unwrap();
+    let one = slug("unique");
+    assert_eq!(storage.tenant_by_slug(&one).await.unwrap(), None);
+    let tenant = Tenant::new("One", one.clone());
     let created = storage.create_tenant(tenant.clone()).await.unwrap();
     assert_eq!(created.value, tenant);
-    assert_eq!(storage.tenant_by_slug(&slug).await.unwrap(), Some(created));
+    assert_eq!(storage.tenant_by_slug(&one).await.unwrap(), Some(created));
     assert_eq!(storage.create_tenant(tenant).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
-    let nameless =
-        Tenant { name: " ".into(), slug: Slug::parse(format!("other-{}", std::process::id())).unwrap() };
-    assert_eq!(storage.create_tenant(nameless).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let nameless = storage.create_tenant(Tenant::new(" ", slug("other"))).await.unwrap_err();
+    assert_eq!(nameless.kind(), ErrorKind::Invalid);
+}
+
+/// `Tenants::limit_runs`: the limit is kept; `Invalid` for one that is none, `NotFound` for a missing tenant.
+pub async fn a_tenant_limits_its_runs(storage: Subject) {
+    let slug = |word: &str| Slug::parse(format!("{word}-{}", std::process::id())).unwrap();
+    let limited = Tenant { max_concurrent_runs: Some(100_000), ..Tenant::new("One", slug("limited")) };
+    let created = storage.create_tenant(limited.clone()).await.unwrap();
+    assert_eq!(created.value, limited);
+    for most in [Some(1), None, Some(7)] {
+        let changed = storage.limit_runs(created.id, most).await.unwrap();
+        assert_eq!(changed.value, Tenant { max_concurrent_runs: most, ..limited.clone() });
+        assert!(changed.version > created.version);
+        assert_eq!(storage.tenant_by_slug(&limited.slug).await.unwrap(), Some(changed));
+    }
+    for bad in [0, -1, 100_001] {
+        let error = storage.limit_runs(created.id, Some(bad)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        let other = Tenant { max_concurrent_runs: Some(bad), ..Tenant::new("Two", slug("two")) };
+        assert_eq!(storage.create_tenant(other).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let missing = storage.limit_runs(Id::new(i64::MAX), Some(1)).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let kept = storage.tenant_by_slug(&limited.slug).await.unwrap().unwrap();
+    assert_eq!(kept.max_concurrent_runs, Some(7));
 }

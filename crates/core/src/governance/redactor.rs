@@ -70,6 +70,10 @@ impl Redactor {
                 self.hide(name);
                 self.hide_some(url);
             }
+            AgentEvent::Approval { summary, payload, .. } => {
+                self.hide(summary);
+                payload.iter_mut().for_each(|payload| self.hide_in_json(payload));
+            }
             AgentEvent::Unknown(raw) => self.hide_in_json(raw),
             AgentEvent::Session { .. } | AgentEvent::Usage(_) => {}
         }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use crate::{Invalid, Result, Stored};
+use crate::{Id, Invalid, Result, Stored};
 
 /// An organisation that everything belongs to (000 §5.2 tenants; 003 organizations).
 ///
@@ -11,6 +11,32 @@ pub struct Tenant {
     pub name: String,
     /// The short name in addresses, unique among all tenants.
     pub slug: Slug,
+    /// How many of its runs may be worked at once, 1 to 100,000; as many as there are workers, if none.
+    pub max_concurrent_runs: Option<i32>,
+}
+
+impl Tenant {
+    /// A tenant without a limit on its runs.
+    pub fn new(name: impl Into<String>, slug: Slug) -> Self {
+        Self { name: name.into(), slug, max_concurrent_runs: None }
+    }
+
+    /// Checks the value alone; a store calls it before it writes.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        Invalid::text("name", &self.name, 1, 100)?;
+        Invalid::no_nul("name", &self.name)?;
+        Self::check_limit(self.max_concurrent_runs)
+    }
+
+    /// Checks a limit on concurrent runs.
+    pub fn check_limit(most: Option<i32>) -> Result<(), Invalid> {
+        match most {
+            Some(most) if !(1..=100_000).contains(&most) => {
+                Err(Invalid::new("max_concurrent_runs", "must be 1 to 100,000, or none"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A short name in addresses: 1 to 63 of `a-z`, `0-9` and `-`, not at either end a `-`.
@@ -48,6 +74,11 @@ pub trait Tenants: Send + Sync {
     /// - Fails with [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the slug is taken, with
     ///   [`Invalid`](crate::ErrorKind::Invalid) if the name is not 1 to 100 characters.
     async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>>;
+
+    /// Limits how many of a tenant's runs are worked at once; runs under way go on.
+    ///
+    /// - Fails with `NotFound`, and with `Invalid` for a limit that is none.
+    async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>>;
 
     /// The tenant with this slug, if any.
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>>;

@@ -4,7 +4,12 @@
 //!   that the database passes.
 //! - Nothing survives the process.
 
+mod approvals;
+mod life;
+mod line;
+mod log;
 mod queue;
+mod request;
 mod table;
 
 use std::collections::HashMap;
@@ -13,16 +18,15 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
-use futures_util::stream;
 
+use self::line::Line;
 use self::table::{AnyTable, Row, Table};
 use crate::identity::{Slug, Tenant, Tenants};
-use crate::ports::{Clock, EventLog, EventStream, Live};
-use crate::runs::{AgentEvent, AgentRun, Lease, RunEvent, Seq};
+use crate::ports::Clock;
+use crate::runs::{AgentRun, RunEvent};
 use crate::{
-    Editable, Entity, Error, ErrorKind, Follower, Id, Invalid, LiveHub, Lookup, Page, Query, Result, Scope,
-    Store, Stored,
+    Editable, Entity, Error, ErrorKind, Id, Invalid, LiveHub, Lookup, Page, Query, Result, Scope, Store,
+    Stored, Topic,
 };
 
 /// All stores, the queue and the event log, in memory; clones share what they hold.
@@ -40,6 +44,7 @@ struct State {
     tenants: Vec<Stored<Tenant>>,
     tables: HashMap<&'static str, Box<dyn AnyTable>>,
     events: HashMap<Id<AgentRun>, Vec<RunEvent>>,
+    line: Line,
 }
 
 struct SystemTimeClock;
@@ -91,6 +96,10 @@ impl State {
             .as_any()
             .downcast_mut()
             .expect("a table is only ever made for the entity of its name")
+    }
+
+    fn table_ref<E: Entity>(&self) -> Option<&Table<E>> {
+        self.tables.get(E::NAME)?.as_any_ref().downcast_ref()
     }
 
     fn row<E: Entity>(&mut self, scope: &Scope, operation: &'static str, id: Id<E>) -> Result<&mut Row<E>> {
@@ -170,6 +179,7 @@ impl State {
             }
             if name == AgentRun::NAME {
                 self.events.remove(&Id::new(id));
+                self.line.0.remove(&Id::new(id));
             }
         }
         for (name, id) in doomed {
@@ -179,30 +189,13 @@ impl State {
         }
         Ok(())
     }
-
-    /// Appends events to a run's log and gives those that were recorded; the rest is ephemeral.
-    fn record(&mut self, run: Id<AgentRun>, events: Vec<AgentEvent>, now: DateTime<Utc>) -> Vec<RunEvent> {
-        let log = self.events.entry(run).or_default();
-        let start = log.len();
-        for event in events {
-            let seq = Seq::try_from(log.len() + 1).expect("a log in memory is far shorter than 2^63");
-            log.push(RunEvent { run_id: run, seq, ts: now, event: event.bounded() });
-        }
-        let recorded = log[start..].to_vec();
-        if let (Some(last), Some(row)) = (recorded.last(), self.table::<AgentRun>().rows.get_mut(&run)) {
-            row.stored.value.last_seq = last.seq;
-        }
-        recorded
-    }
 }
 
 #[async_trait]
 impl Tenants for MemoryStorage {
     async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
         const OPERATION: &str = "tenants.create";
-        Invalid::text("name", &tenant.name, 1, 100)
-            .and_then(|()| Invalid::no_nul("name", &tenant.name))
-            .map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        tenant.validate().map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
         let now = self.now();
         let mut state = self.lock();
         if state.tenants.iter().any(|known| known.slug == tenant.slug) {
@@ -212,6 +205,22 @@ impl Tenants for MemoryStorage {
         let id = i64::try_from(state.tenants.len() + 1).expect("tenants in memory are far fewer than 2^63");
         let stored = Stored { id: Id::new(id), version: 1, created_at: now, updated_at: now, value: tenant };
         state.tenants.push(stored.clone());
+        Ok(stored)
+    }
+
+    async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>> {
+        const OPERATION: &str = "tenants.limit_runs";
+        Tenant::check_limit(most).map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
+        let now = self.now();
+        let mut state = self.lock();
+        let found = state.tenants.iter_mut().find(|known| known.id == tenant);
+        let stored = found.ok_or_else(|| Error::not_found(OPERATION, "tenant", tenant))?;
+        stored.value.max_concurrent_runs = most;
+        stored.version += 1;
+        stored.updated_at = now;
+        let stored = stored.clone();
+        drop(state);
+        self.0.hub.wake(Topic::Queue);
         Ok(stored)
     }
 
@@ -276,72 +285,4 @@ fn check_version<E: Entity>(operation: &'static str, stored: &Stored<E>, newest:
     Err(Error::new(ErrorKind::Conflict, operation, message)
         .with("version", stored.version)
         .with("newest", newest))
-}
-
-#[async_trait]
-impl EventLog for MemoryStorage {
-    async fn append(&self, lease: &Lease, events: Vec<AgentEvent>) -> Result<Vec<RunEvent>> {
-        let now = self.now();
-        let mut state = self.lock();
-        state.leased(lease, "events.append", now)?;
-        let (ephemeral, lasting): (Vec<_>, Vec<_>) = events.into_iter().partition(AgentEvent::is_ephemeral);
-        let recorded = state.record(lease.run, lasting, now);
-        drop(state);
-        self.0.hub.ephemeral(lease.run, ephemeral);
-        Ok(recorded)
-    }
-
-    async fn read(
-        &self,
-        scope: &Scope,
-        run: Id<AgentRun>,
-        after: Seq,
-        limit: usize,
-    ) -> Result<Vec<RunEvent>> {
-        let mut state = self.lock();
-        state.row(scope, "events.read", run)?;
-        let log = state.events.get(&run).map_or(&[][..], Vec::as_slice);
-        Ok(log.iter().filter(|event| event.seq > after).take(limit).cloned().collect())
-    }
-
-    fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
-        let follower = LiveHub::follow(self.clone(), run);
-        follow(self.clone(), scope.clone(), run, after, follower)
-    }
-}
-
-/// Reads the log page by page; at its end, waits for news.
-fn follow(
-    storage: MemoryStorage,
-    scope: Scope,
-    run: Id<AgentRun>,
-    after: Seq,
-    follower: Follower<MemoryStorage>,
-) -> EventStream {
-    const PAGE: usize = 256;
-    stream::unfold(Some((follower, after)), move |state| {
-        let (storage, scope) = (storage.clone(), scope.clone());
-        async move {
-            let (mut follower, mut after) = state?;
-            loop {
-                let page = match storage.read(&scope, run, after, PAGE).await {
-                    Ok(page) => page,
-                    Err(error) => return Some((vec![Err(error)], None)),
-                };
-                if let Some(last) = page.last() {
-                    after = last.seq;
-                    let next = if last.event.is_final() { None } else { Some((follower, after)) };
-                    return Some((page.into_iter().map(|event| Ok(Live::Recorded(event))).collect(), next));
-                }
-                let ephemeral = follower.changed().await;
-                if !ephemeral.is_empty() {
-                    let items =
-                        ephemeral.into_iter().map(|event| Ok(Live::Ephemeral(event))).collect::<Vec<_>>();
-                    return Some((items, Some((follower, after))));
-                }
-            }
-        }
-    })
-    .flat_map(stream::iter)
-    .boxed()
 }

@@ -1,245 +1,202 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
-use super::{MemoryStorage, State};
-use crate::ports::{Claim, Claimant, Progress, Queue, Settlement, Signals, WorkerName};
-use crate::runs::{AgentEvent, AgentRun, AttemptEnd, Lease, Outcome, RunAttempt, RunSignal, RunStatus};
-use crate::{Error, Id, Result, Scope, Stored};
+use super::MemoryStorage;
+use super::life::{News, after};
+use super::line::{At, Held};
+use crate::live::Topic;
+use crate::ports::{
+    Claim, Claimant, Handback, HandbackReason, Queue, QueueDepth, Request, Settlement, Signals,
+};
+use crate::runs::{AgentRun, AttemptEnd, Lease, RunAttempt, RunInput, RunStatus};
+use crate::{Error, ErrorKind, Id, LiveHub, Result, Scope, Stored};
 
-fn after(now: DateTime<Utc>, lease: Duration) -> DateTime<Utc> {
-    now + TimeDelta::from_std(lease).unwrap_or(TimeDelta::days(365))
-}
-
-impl State {
-    /// The run of a lease that still holds.
-    pub(super) fn leased(
-        &mut self,
-        lease: &Lease,
-        operation: &'static str,
-        now: DateTime<Utc>,
-    ) -> Result<&mut Stored<AgentRun>> {
-        self.table::<AgentRun>()
-            .rows
-            .get_mut(&lease.run)
-            .filter(|row| row.tenant == lease.tenant)
-            .map(|row| &mut row.stored)
-            .filter(|run| {
-                matches!(run.status, RunStatus::Running | RunStatus::WaitingApproval)
-                    && run.attempt_id == Some(lease.attempt)
-                    && run.lease_expires_at.is_some_and(|end| end > now)
-            })
-            .ok_or_else(|| Error::stale_lease(operation, lease))
-    }
-
-    fn run(&mut self, id: Id<AgentRun>) -> &mut Stored<AgentRun> {
-        let row = self.table::<AgentRun>().rows.get_mut(&id);
-        &mut row.expect("the caller has just found the run, under the same lock").stored
-    }
-
-    fn end_attempt(&mut self, id: Id<AgentRun>, end: AttemptEnd, error: Option<String>, now: DateTime<Utc>) {
-        let run = self.run(id);
-        run.value.lease_expires_at = None;
-        run.version += 1;
-        run.updated_at = now;
-        let attempt = run.attempt_id.and_then(|attempt| self.table::<RunAttempt>().rows.get_mut(&attempt));
-        if let Some(attempt) = attempt {
-            attempt.stored.value.outcome = Some(end);
-            attempt.stored.value.error = error;
-            attempt.stored.value.ended_at = Some(now);
-            attempt.stored.version += 1;
-            attempt.stored.updated_at = now;
-        }
-    }
-
-    fn signal(&mut self, id: Id<AgentRun>, signal: RunSignal, now: DateTime<Utc>) {
-        let run = self.run(id);
-        run.value.status =
-            run.status.after(signal).expect("the caller has checked the state, under the same lock");
-        run.version += 1;
-        run.updated_at = now;
-    }
-
-    fn close(&mut self, id: Id<AgentRun>, settlement: Settlement, now: DateTime<Utc>) {
-        let run = self.run(id);
-        run.value.settle(&settlement);
-        run.value.ended_at = Some(now);
-        let closing = AgentEvent::status(run.status, None);
-        self.record(id, settlement.events.into_iter().chain([closing]).collect(), now);
-    }
-
-    fn cancel_or_requeue(&mut self, id: Id<AgentRun>, signal: RunSignal, now: DateTime<Utc>) {
-        self.signal(id, signal, now);
-        let run = self.run(id);
-        if run.status.is_final() {
-            run.value.stop_reason = Some((&Outcome::Cancelled).into());
-            run.value.ended_at = Some(now);
-        }
-        let event = AgentEvent::status(run.status, None);
-        self.record(id, vec![event], now);
-    }
-
-    /// Takes back what lost workers held.
-    fn rescue(&mut self, now: DateTime<Utc>) -> Vec<Id<AgentRun>> {
-        let lost: Vec<_> = self
-            .table::<AgentRun>()
-            .rows
-            .values()
-            .filter(|row| row.stored.lease_expires_at.is_some_and(|end| end <= now))
-            .map(|row| row.stored.id)
-            .collect();
-        for &id in &lost {
-            match self.run(id).value.lose_worker() {
-                Some(end) => self.close(id, end, now),
-                None => {
-                    self.signal(id, RunSignal::HandBack, now);
-                    let queued = AgentEvent::status(RunStatus::Queued, Some("the worker was lost"));
-                    self.record(id, vec![queued], now);
-                }
-            }
-            self.end_attempt(id, AttemptEnd::Lost, Some("the lease ran out".into()), now);
-        }
-        lost
-    }
-
-    fn start_attempt(
-        &mut self,
-        id: Id<AgentRun>,
-        worker: &WorkerName,
-        ends: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> Claim {
-        let tenant = self.table::<AgentRun>().rows[&id].tenant;
-        let number = self.run(id).attempt_count + 1;
-        let attempt = RunAttempt {
-            run_id: id,
-            number,
-            worker: worker.as_str().to_owned(),
-            heartbeat_at: now,
-            outcome: None,
-            error: None,
-            ended_at: None,
-        };
-        let attempt = self.table().push(tenant, now, attempt);
-        self.signal(id, RunSignal::Claim, now);
-        let run = self.run(id);
-        run.value.attempt_id = Some(attempt.id);
-        run.value.attempt_count = number;
-        run.value.lease_expires_at = Some(ends);
-        run.value.started_at.get_or_insert(now);
-        self.record(id, vec![AgentEvent::status(RunStatus::Running, None)], now);
-        let lease = Lease { tenant, run: id, attempt: attempt.id };
-        Claim { lease, run: self.run(id).clone(), attempt_number: number, expires_at: ends }
-    }
-}
+/// The longest that a provider's word on when to come back is taken at.
+const LONGEST_WORD: TimeDelta = TimeDelta::days(1);
 
 #[async_trait]
 impl Queue for MemoryStorage {
     async fn submit(&self, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>> {
+        let mut stored = self.submit_all(scope, vec![run]).await?;
+        Ok(stored.pop().expect("there is an answer for each run"))
+    }
+
+    async fn submit_all(&self, scope: &Scope, runs: Vec<AgentRun>) -> Result<Vec<Stored<AgentRun>>> {
         const OPERATION: &str = "queue.submit";
         let now = self.now();
         let mut state = self.lock();
-        let run = run.queued();
         state.check_fence(scope, OPERATION, now)?;
-        state.check(scope, OPERATION, None, &run)?;
-        let id = state.table().push(scope.tenant(), now, run).id;
-        state.record(id, vec![AgentEvent::status(RunStatus::Queued, None)], now);
-        Ok(state.run(id).clone())
+        let runs: Vec<_> = runs.into_iter().map(AgentRun::queued).collect();
+        for run in &runs {
+            state.check(scope, OPERATION, None, run)?;
+        }
+        let news = runs.into_iter().map(|run| state.submit(scope, run, now)).collect::<Result<News>>()?;
+        let stored = news.iter().map(|(id, _)| state.run(*id).clone()).collect();
+        drop(state);
+        self.announce(&news);
+        Ok(stored)
     }
 
-    async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>> {
+    async fn take(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Lease>> {
         let now = self.now();
         let mut state = self.lock();
-        let mut touched = state.rescue(now);
-        let waiting: Vec<_> = state
+        let news = state.rescue(now);
+        let until = after(now, lease);
+        let next = state.next_in_line(&claimant.providers, max, now);
+        let mut leases = Vec::with_capacity(next.len());
+        for run in next {
+            let token = state.table::<RunAttempt>().reserve();
+            let tenant = state.line.0[&run].tenant;
+            state.line.set(run, At::Leased(Held { token, until, started: false }));
+            leases.push(Lease { tenant, run, attempt: token });
+        }
+        drop(state);
+        self.announce(&news);
+        Ok(leases)
+    }
+
+    async fn start(&self, claimant: &Claimant, leases: &[Lease], lease: Duration) -> Result<Vec<Claim>> {
+        let now = self.now();
+        let until = after(now, lease);
+        let mut state = self.lock();
+        let started = leases.iter().filter_map(|lease| state.start(claimant, *lease, until, now));
+        let (claims, news): (Vec<_>, News) =
+            started.map(|(claim, recorded)| (claim.clone(), (claim.lease.run, recorded))).unzip();
+        drop(state);
+        self.announce(&news);
+        Ok(claims)
+    }
+
+    async fn finish(&self, leases: &[Lease]) -> Result<usize> {
+        let mut state = self.lock();
+        let mut finished = 0;
+        for lease in leases {
+            let held = state.line.held(lease.run);
+            if held.is_some_and(|held| held.token == lease.attempt && !held.started) {
+                state.line.0.remove(&lease.run);
+                finished += 1;
+            }
+        }
+        Ok(finished)
+    }
+
+    async fn sweep(&self) -> Result<usize> {
+        let now = self.now();
+        let mut state = self.lock();
+        let queued: Vec<_> = state
             .table::<AgentRun>()
             .rows
             .values()
             .filter(|row| row.stored.status == RunStatus::Queued)
-            .filter(|row| claimant.providers.contains(&row.stored.provider))
-            .map(|row| row.stored.id)
-            .take(max)
+            .map(|row| (row.stored.id, row.tenant, row.stored.run_at.unwrap_or(now).max(now)))
             .collect();
-        touched.extend(&waiting);
-        let claims = waiting
-            .into_iter()
-            .map(|id| state.start_attempt(id, &claimant.worker, after(now, lease), now))
-            .collect();
+        let lost: Vec<_> = queued.into_iter().filter(|(run, ..)| !state.line.0.contains_key(run)).collect();
+        for (run, tenant, from) in &lost {
+            state.line.put(*run, *tenant, At::Waiting(*from));
+        }
         drop(state);
-        touched.into_iter().for_each(|run| self.0.hub.recorded(run));
-        Ok(claims)
+        self.0.hub.wake(Topic::Queue);
+        Ok(lost.len())
+    }
+
+    async fn queued(&self) {
+        LiveHub::follow(self.clone(), Topic::Queue).changed().await;
     }
 
     async fn heartbeat(&self, lease: &Lease, extend: Duration) -> Result<Signals> {
         let now = self.now();
         let mut state = self.lock();
         let run = state.leased(lease, "queue.heartbeat", now)?;
-        run.value.lease_expires_at = Some(after(now, extend));
-        let cancel = run.cancel_requested_at.is_some();
+        let (cancel, pause) = (run.cancel_requested_at.is_some(), run.pause_requested_at.is_some());
+        let held = Held { token: lease.attempt, until: after(now, extend), started: true };
+        state.line.set(lease.run, At::Leased(held));
+        let inputs =
+            state.table::<RunInput>().rows.values().filter(|row| row.stored.run_id == lease.run).count();
+        let inputs = i32::try_from(inputs).unwrap_or(i32::MAX);
         if let Some(attempt) = state.table::<RunAttempt>().rows.get_mut(&lease.attempt) {
             attempt.stored.value.heartbeat_at = now;
         }
-        Ok(Signals { cancel })
+        Ok(Signals { cancel, pause, inputs })
     }
 
-    async fn progress(&self, lease: &Lease, progress: Progress) -> Result<()> {
-        let now = self.now();
-        let mut state = self.lock();
-        let run = state.leased(lease, "queue.progress", now)?;
-        let Progress { provider_session_id, instructions, branch, model } = progress;
-        run.value.provider_session_id = provider_session_id.or(run.value.provider_session_id.take());
-        run.value.instructions = instructions.or(run.value.instructions.take());
-        run.value.branch = branch.or(run.value.branch.take());
-        run.value.model = model.or(run.value.model.take());
-        run.version += 1;
-        run.updated_at = now;
-        Ok(())
+    async fn signalled(&self, lease: &Lease) {
+        LiveHub::follow(self.clone(), Topic::Signals(lease.run)).changed().await;
     }
 
     async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Stored<AgentRun>> {
         let now = self.now();
         let mut state = self.lock();
         state.leased(lease, "queue.settle", now)?;
-        let end = settlement.outcome.attempt_end();
-        state.close(lease.run, settlement, now);
-        state.end_attempt(lease.run, end, None, now);
+        state.end_attempt(lease.run, settlement.outcome.attempt_end(), None, now);
+        let recorded = state.close(lease.run, settlement, now);
         let run = state.run(lease.run).clone();
         drop(state);
-        self.0.hub.recorded(lease.run);
+        self.announce(&vec![(lease.run, recorded)]);
         Ok(run)
     }
 
-    async fn release(&self, lease: &Lease) -> Result<()> {
+    async fn hand_back(&self, lease: &Lease, handback: Handback) -> Result<Stored<AgentRun>> {
         let now = self.now();
         let mut state = self.lock();
-        let cancelled = state.leased(lease, "queue.release", now)?.cancel_requested_at.is_some();
-        let signal = if cancelled { RunSignal::Cancel } else { RunSignal::HandBack };
-        state.cancel_or_requeue(lease.run, signal, now);
-        state.end_attempt(lease.run, AttemptEnd::Released, None, now);
+        let run = state.leased(lease, "queue.hand_back", now)?;
+        run.value.add(handback.usage, &handback.tool_calls);
+        let (from, end, error) = match handback.why {
+            HandbackReason::Released => (now, AttemptEnd::Released, None),
+            HandbackReason::Retry { failure, pause } => {
+                run.value.failure_count += 1;
+                let word = failure.retry_at.unwrap_or(now).min(now + LONGEST_WORD);
+                let from = after(now, pause).max(word);
+                run.value.run_at = Some(from);
+                (from, AttemptEnd::Failed, Some(failure.message))
+            }
+        };
+        let detail = error.as_ref().map(|error| format!("tried again later: {error}"));
+        let mut recorded = state.record(lease.run, handback.events, now);
+        state.end_attempt(lease.run, end, error, now);
+        recorded.extend(state.put_down(lease.run, from, detail.as_deref(), now));
+        let run = state.run(lease.run).clone();
         drop(state);
-        self.0.hub.recorded(lease.run);
-        Ok(())
+        self.announce(&vec![(lease.run, recorded)]);
+        Ok(run)
     }
 
-    async fn request_cancel(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Stored<AgentRun>> {
+    async fn request(&self, scope: &Scope, run: Id<AgentRun>, request: Request) -> Result<Stored<AgentRun>> {
         let now = self.now();
+        const OPERATION: &str = "queue.request";
         let mut state = self.lock();
-        let stored = &mut state.row(scope, "queue.request_cancel", run)?.stored;
-        if stored.status.is_final() {
-            return Ok(stored.clone());
-        }
-        if stored.cancel_requested_at.is_none() {
-            stored.value.cancel_requested_at = Some(now);
-            stored.version += 1;
-            stored.updated_at = now;
-        }
-        if stored.lease_expires_at.is_none() {
-            state.cancel_or_requeue(run, RunSignal::Cancel, now);
-        }
+        state.check_fence(scope, OPERATION, now)?;
+        state.row(scope, OPERATION, run)?;
+        let recorded = state.request(run, request, now)?;
         let stored = state.run(run).clone();
         drop(state);
-        self.0.hub.recorded(run);
+        self.announce(&vec![(run, recorded)]);
+        self.0.hub.wake(Topic::Signals(run));
         Ok(stored)
+    }
+
+    async fn say(&self, scope: &Scope, run: Id<AgentRun>, text: String) -> Result<Stored<RunInput>> {
+        const OPERATION: &str = "queue.say";
+        let now = self.now();
+        let mut state = self.lock();
+        state.check_fence(scope, OPERATION, now)?;
+        let status = state.row(scope, OPERATION, run)?.stored.status;
+        let user_id = scope.user();
+        let input = RunInput { run_id: run, user_id, text, attempt_id: None, delivered_at: None };
+        state.check(scope, OPERATION, None, &input)?;
+        if status.is_final() {
+            let message = format!("the run is {status} and hears nothing; follow it up with another run");
+            return Err(Error::new(ErrorKind::Conflict, OPERATION, message).with("run", run));
+        }
+        let stored = state.table().push(scope.tenant(), now, input);
+        drop(state);
+        self.0.hub.wake(Topic::Signals(run));
+        Ok(stored)
+    }
+
+    async fn depth(&self) -> Result<QueueDepth> {
+        let now = self.now();
+        Ok(self.lock().line.depth(now))
     }
 }

@@ -25,10 +25,25 @@ impl<E> Default for Table<E> {
 }
 
 impl<E: Entity> Table<E> {
-    pub(super) fn push(&mut self, tenant: Id<Tenant>, now: DateTime<Utc>, value: E) -> Stored<E> {
+    /// An id for a row to come.
+    pub(super) fn reserve(&mut self) -> Id<E> {
         self.last_id += 1;
-        let stored =
-            Stored { id: Id::new(self.last_id), version: 1, created_at: now, updated_at: now, value };
+        Id::new(self.last_id)
+    }
+
+    pub(super) fn push(&mut self, tenant: Id<Tenant>, now: DateTime<Utc>, value: E) -> Stored<E> {
+        let id = self.reserve();
+        self.push_as(id, tenant, now, value)
+    }
+
+    pub(super) fn push_as(
+        &mut self,
+        id: Id<E>,
+        tenant: Id<Tenant>,
+        now: DateTime<Utc>,
+        value: E,
+    ) -> Stored<E> {
+        let stored = Stored { id, version: 1, created_at: now, updated_at: now, value };
         self.rows.insert(stored.id, Row { tenant, stored: stored.clone() });
         stored
     }
@@ -92,6 +107,7 @@ impl<E: Entity> Table<E> {
 /// A table whose entity is not known, for references across tables.
 pub(super) trait AnyTable: Send {
     fn as_any(&mut self) -> &mut dyn Any;
+    fn as_any_ref(&self) -> &dyn Any;
     fn holds(&self, tenant: Id<Tenant>, id: i64) -> bool;
     /// The rows that go with this row of another table.
     fn cascading(
@@ -114,6 +130,10 @@ pub(super) trait AnyTable: Send {
 
 impl<E: Entity> AnyTable for Table<E> {
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn as_any_ref(&self) -> &dyn Any {
         self
     }
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::Result;
+use crate::governance::ToolPattern;
 use crate::runs::{AgentEvent, AgentRunRequest, Denial, Outcome, ProviderId, Usage};
 
 /// Starts agents of one kind: Claude, Codex, or one of your own.
@@ -54,8 +55,19 @@ pub struct SessionSpec {
     pub model: Option<String>,
     /// The session to go on with, by the id that the provider gave it.
     pub resume: Option<String>,
+    /// The tool calls that the agent must ask about before it makes them, where its provider lets it make them at all.
+    pub ask: Vec<ToolPattern>,
     /// More variables for the agent's environment.
     pub env: Vec<(String, SecretString)>,
+}
+
+/// The answer to an agent that asked for leave to call a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolAnswer {
+    /// It may make exactly this call.
+    Allow,
+    /// It must not; the reason is for the agent.
+    Deny(String),
 }
 
 /// An agent at work.
@@ -70,7 +82,24 @@ pub trait AgentSession: Send {
     /// - Safe to cancel: an event is never lost in a `select!`.
     /// - After `None`, `None` again.
     /// - Never a [`Status`](AgentEvent::Status): the state of a run is the queue's to tell.
+    /// - A call that [`SessionSpec::ask`] means comes as an [`Approval`](AgentEvent::Approval), pending, without an id,
+    ///   and waits for its [`answer`](AgentSession::answer); a call that the provider's own rules refuse does not come.
     async fn next_event(&mut self) -> Option<AgentEvent>;
+
+    /// Answers a question, which came as a pending [`AgentEvent::Approval`] with this call id.
+    ///
+    /// - The call goes on, or the agent is told that it was denied and why, and goes on without it.
+    /// - Questions may be answered in any order; the agent waits for each, however long.
+    /// - An answer to a question that is not open does nothing: the agent has ended, or has been answered.
+    async fn answer(&mut self, call_id: &str, answer: ToolAnswer);
+
+    /// Says something to the agent while it works; it hears it at its next turn.
+    ///
+    /// - `false` if the agent can hear nothing any more: it has come to its end. The message is not lost on the way
+    ///   otherwise: the session ends only after the agent has answered it.
+    /// - Fails with [`Unsupported`](crate::ErrorKind::Unsupported) where the provider's agents hear nothing but their
+    ///   prompt.
+    async fn send(&mut self, text: &str) -> Result<bool>;
 
     /// Stops the agent: by its protocol, then by closing its input, then by signals, then every descendant.
     ///

@@ -5,6 +5,7 @@
 //! - With the feature `mocks`, each has a mock, for unit tests of what is built on it.
 
 mod agent;
+mod approvals;
 mod clock;
 mod events;
 mod instructions;
@@ -13,11 +14,14 @@ mod repo;
 mod storage;
 mod workspace;
 
-pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec};
+pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec, ToolAnswer};
+pub use approvals::{Approvals, Question};
 pub use clock::Clock;
-pub use events::{EventLog, EventStream, Live};
+pub use events::{EventLog, EventStream, Live, Progress, Record};
 pub use instructions::{InstructionSource, RunTarget};
-pub use queue::{Claim, Claimant, Progress, Queue, Settlement, Signals, WorkerName};
+pub use queue::{
+    Claim, Claimant, Handback, HandbackReason, Queue, QueueDepth, Request, Settlement, Signals, WorkerName,
+};
 pub use repo::{BranchState, RepoAccess, RepoDescription, RepoProvider};
 pub use storage::Storage;
 pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspaces};
@@ -25,6 +29,7 @@ pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspa
 #[cfg(feature = "mocks")]
 pub use self::{
     agent::{MockAgentProvider, MockAgentSession},
+    approvals::MockApprovals,
     clock::MockClock,
     instructions::MockInstructionSource,
     queue::MockQueue,

@@ -1,8 +1,9 @@
+use crate::governance::{Approval, ApprovalPolicy};
 use crate::identity::{Tenants, User};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{EventLog, Queue};
+use crate::ports::{Approvals, EventLog, Queue};
 use crate::repos::{CodeDiff, Repository, Worktree};
-use crate::runs::{AgentRun, RunAttempt, RunStep, ToolCall};
+use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
 
 /// Everything that is stored, in one place: what the engine asks of a database.
@@ -13,6 +14,7 @@ pub trait Storage:
     Tenants
     + Queue
     + EventLog
+    + Approvals
     + Store<User>
     + Store<Project>
     + Store<Board>
@@ -22,6 +24,10 @@ pub trait Storage:
     + Store<CodeDiff>
     + Store<RunStep>
     + Store<ToolCall>
+    + Store<Effect>
+    + Store<RunInput>
+    + Store<ApprovalPolicy>
+    + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
 {
@@ -31,6 +37,7 @@ impl<T> Storage for T where
     T: Tenants
         + Queue
         + EventLog
+        + Approvals
         + Store<User>
         + Store<Project>
         + Store<Board>
@@ -40,6 +47,10 @@ impl<T> Storage for T where
         + Store<CodeDiff>
         + Store<RunStep>
         + Store<ToolCall>
+        + Store<Effect>
+        + Store<RunInput>
+        + Store<ApprovalPolicy>
+        + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>
 {

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::Tenant;
 use crate::ports::RepoAccess;
@@ -21,6 +22,12 @@ pub trait Workspaces: Send + Sync {
     /// - Fails with [`NotFound`](crate::ErrorKind::NotFound) if the base is not there, with
     ///   [`Invalid`](crate::ErrorKind::Invalid) if the branch's name is none; then nothing is left behind.
     async fn prepare(&self, spec: &WorkspaceSpec) -> Result<Workspace>;
+
+    /// Takes over the checkout of an earlier attempt at the same run, with the work that is in it.
+    ///
+    /// - The earlier attempt must have ended by itself, so that nobody writes there any more.
+    /// - `None` if it is not there, not whole, or another run's; then a fresh one is to be made.
+    async fn adopt(&self, spec: &WorkspaceSpec, earlier: &Workspace) -> Result<Option<Workspace>>;
 
     /// What has changed since the base, files that git does not know yet included.
     ///
@@ -62,10 +69,14 @@ pub struct WorkspaceSpec {
     pub base: String,
     /// The branch that the work goes to.
     pub branch: String,
+    /// Where an earlier checkout was, since an agent's session is taken up only in the same folder: used if it is one of
+    /// this adapter's own for the same tenant, and free; otherwise, and if none, the adapter's own choice.
+    pub place: Option<PathBuf>,
 }
 
 /// A checkout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Workspace {
     /// Where it is.
     pub path: PathBuf,

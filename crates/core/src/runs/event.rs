@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::Id;
+use crate::governance::{ActionScope, Approval, ApprovalStatus, subjects};
 use crate::runs::{AgentRun, FailureKind, RunStatus, Usage};
 use crate::words::words;
 
@@ -62,6 +63,26 @@ pub enum AgentEvent {
         /// How long it took, in milliseconds; when it ends.
         #[serde(skip_serializing_if = "Option::is_none")]
         duration_ms: Option<u64>,
+    },
+    /// A person is asked for leave, or has answered.
+    Approval {
+        /// The question, once it is stored.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        approval_id: Option<Id<Approval>>,
+        /// What it is about: `tool`, `repo.push` and so on.
+        scope: ActionScope,
+        /// The action in the scope: the tool, or the branch.
+        action: String,
+        /// The provider's id of the call, for a tool.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// How far it is.
+        status: ApprovalStatus,
+        /// In a sentence: what is asked, or what was answered.
+        summary: String,
+        /// The exact parameters; when it is asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<Json>,
     },
     /// A line for the technically minded.
     Log {
@@ -155,6 +176,28 @@ impl AgentEvent {
         Self::Message { role: MessageRole::System, text: text.into() }
     }
 
+    /// An agent asks for leave to call a tool, as its session tells it: before anybody has stored the question.
+    pub fn asks(call_id: impl Into<String>, tool: impl Into<String>, input: Json) -> Self {
+        const SHOWN: usize = 200;
+        let tool = tool.into();
+        let mut summary = format!("The agent asks to call {tool}");
+        if let Some(subject) = subjects(&input).next() {
+            let line = subject.trim().lines().next().unwrap_or_default();
+            let shown: String = line.chars().take(SHOWN).collect();
+            let more = if shown.len() < subject.trim().len() { "…" } else { "" };
+            summary.push_str(&format!(": {shown}{more}"));
+        }
+        Self::Approval {
+            approval_id: None,
+            scope: ActionScope::tool(),
+            action: tool,
+            call_id: Some(call_id.into()),
+            status: ApprovalStatus::Pending,
+            summary,
+            payload: Some(input),
+        }
+    }
+
     /// The word in the database's `type` column, which is the `type` on the wire.
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -163,6 +206,7 @@ impl AgentEvent {
             Self::Delta { .. } => "delta",
             Self::Reasoning { .. } => "reasoning",
             Self::Tool { .. } => "tool",
+            Self::Approval { .. } => "approval",
             Self::Log { .. } => "log",
             Self::Diff { .. } => "diff",
             Self::Artifact { .. } => "artifact",
@@ -181,6 +225,25 @@ impl AgentEvent {
     /// Whether nothing comes after it.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Status { status, .. } if status.is_final())
+    }
+
+    /// How many bytes of text it has, roughly: what it takes to keep it in memory.
+    pub fn text_bytes(&self) -> usize {
+        let some = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        64 + match self {
+            Self::Message { text, .. }
+            | Self::Delta { text }
+            | Self::Reasoning { text }
+            | Self::Log { text } => text.len(),
+            Self::Status { detail, .. } => some(detail),
+            Self::Tool { input, output, .. } => input.as_ref().map_or(0, json_bytes) + some(output),
+            Self::Approval { summary, payload, .. } => summary.len() + payload.as_ref().map_or(0, json_bytes),
+            Self::Diff { unified_diff, summary } => unified_diff.len() + some(summary),
+            Self::Artifact { name, url, .. } => name.len() + some(url),
+            Self::Error { message, stack, .. } => message.len() + some(stack),
+            Self::Session { .. } | Self::Usage(_) => 0,
+            Self::Unknown(raw) => json_bytes(raw),
+        }
     }
 
     /// The event without what must stay on the server side.
@@ -211,6 +274,14 @@ impl AgentEvent {
                 bound_some(output);
                 if let Some(input) = input {
                     bound_json(input);
+                }
+            }
+            Self::Approval { action, call_id, summary, payload, .. } => {
+                bound(action);
+                bound_some(call_id);
+                bound(summary);
+                if let Some(payload) = payload {
+                    bound_json(payload);
                 }
             }
             Self::Diff { unified_diff, summary } => {
@@ -254,6 +325,17 @@ fn bound(text: &mut String) {
     let keep = text.floor_char_boundary(AgentEvent::MAX_TEXT_BYTES - 64);
     text.truncate(keep);
     text.push_str(&format!("… [cut: {} bytes more]", length - keep));
+}
+
+fn json_bytes(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len() + 8,
+        Json::Array(items) => items.iter().map(json_bytes).sum::<usize>() + 8,
+        Json::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + json_bytes(value)).sum::<usize>() + 8
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+    }
 }
 
 /// Cuts the texts in a JSON value; one that is too long as a whole becomes a cut text of itself.
@@ -342,6 +424,18 @@ mod tests {
         };
         let text = serde_json::to_string(&recorded).unwrap();
         assert_eq!(serde_json::from_str::<RunEvent>(&text).unwrap(), recorded);
+    }
+
+    #[test]
+    fn a_question_says_in_a_line_what_it_is_about() {
+        let said = |input| match AgentEvent::asks("c", "Bash", input) {
+            AgentEvent::Approval { summary, .. } => summary,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said(json!({ "command": "git push" })), "The agent asks to call Bash: git push");
+        assert_eq!(said(json!({ "command": "cat <<X\nmore" })), "The agent asks to call Bash: cat <<X…");
+        assert_eq!(said(json!({ "other": 1 })), "The agent asks to call Bash");
+        assert!(said(json!({ "command": "é".repeat(1_000) })).chars().count() < 300);
     }
 
     #[test]

@@ -73,6 +73,10 @@ words! {
         Cost = "cost",
         /// `timeBudgetSec`.
         Time = "time",
+        /// The agent gave no sign of life for too long.
+        Silence = "silence",
+        /// The agent made the same failing call again and again.
+        Loop = "loop",
     }
 }
 
@@ -200,6 +204,10 @@ words! {
         MaxTime = "max_time",
         /// Its worker was lost too often (ours).
         WorkerLost = "worker_lost",
+        /// It gave no sign of life for too long (ours).
+        Hung = "hung",
+        /// It made the same failing call again and again (ours).
+        Looping = "looping",
     }
 }
 
@@ -211,6 +219,8 @@ impl From<&Outcome> for StopReason {
             Outcome::Limited(Limit::Turns) => Self::MaxSteps,
             Outcome::Limited(Limit::Cost) => Self::MaxCost,
             Outcome::Limited(Limit::Time) => Self::MaxTime,
+            Outcome::Limited(Limit::Silence) => Self::Hung,
+            Outcome::Limited(Limit::Loop) => Self::Looping,
             Outcome::Failed(failure) => match failure.kind {
                 FailureKind::ContextFull | FailureKind::OutputLimit => Self::MaxTokensExceeded,
                 FailureKind::WorkerLost => Self::WorkerLost,

@@ -50,6 +50,14 @@ pub struct AgentRun {
     pub allowed_paths: Option<Vec<String>>,
     /// What the run may take and use.
     pub constraints: Constraints,
+    /// The run that it goes on from, in the same session of the agent.
+    pub parent_run_id: Option<Id<AgentRun>>,
+    /// The greater goes first among the runs of its tenant; 0 unless given.
+    pub priority: i16,
+    /// Not before this time, on the database's clock; at once, if none.
+    pub run_at: Option<DateTime<Utc>>,
+    /// Of the tenant's runs that have not ended, only one may have it; 1 to 200 characters.
+    pub unique_key: Option<String>,
 
     /// The state.
     pub status: RunStatus,
@@ -76,11 +84,13 @@ pub struct AgentRun {
     pub attempt_count: i32,
     /// How many of them were lost with their worker.
     pub crash_count: i32,
-    /// When the lease ends, on the database's clock.
-    pub lease_expires_at: Option<DateTime<Utc>>,
+    /// How many of them failed in a way that may pass, and were tried again.
+    pub failure_count: i32,
     /// When somebody asked for it to be cancelled.
     pub cancel_requested_at: Option<DateTime<Utc>>,
-    /// The position of its last event.
+    /// When somebody asked for it to be paused.
+    pub pause_requested_at: Option<DateTime<Utc>>,
+    /// The position of the last event when its state last changed; while it runs, its log is longer.
     pub last_seq: Seq,
     /// When the first attempt began.
     pub started_at: Option<DateTime<Utc>>,
@@ -142,6 +152,10 @@ impl AgentRun {
             branch: None,
             allowed_paths: None,
             constraints: Constraints::default(),
+            parent_run_id: None,
+            priority: 0,
+            run_at: None,
+            unique_key: None,
             status: RunStatus::Queued,
             stop_reason: None,
             failure: None,
@@ -154,8 +168,9 @@ impl AgentRun {
             attempt_id: None,
             attempt_count: 0,
             crash_count: 0,
-            lease_expires_at: None,
+            failure_count: 0,
             cancel_requested_at: None,
+            pause_requested_at: None,
             last_seq: 0,
             started_at: None,
             ended_at: None,
@@ -180,17 +195,31 @@ impl AgentRun {
             branch: self.branch,
             allowed_paths: self.allowed_paths,
             constraints: self.constraints,
+            parent_run_id: self.parent_run_id,
+            priority: self.priority,
+            run_at: self.run_at,
+            unique_key: self.unique_key,
             provider_session_id: self.provider_session_id,
             ..fresh
         }
     }
 
+    /// Whether a worker was lost with it before: it may be what kills them, so a worker works one such run at a time.
+    pub const fn is_suspect(&self) -> bool {
+        self.crash_count > 0
+    }
+
     /// Counts a worker that was lost with the run; gives the run's end, unless it is queued again.
     ///
+    /// - A [suspect](Self::is_suspect) whose attempt had said nothing yet was still waiting for its turn: that is not
+    ///   counted, so that the one which does kill workers takes no others along to the dead letters.
     /// - One that was asked to be cancelled is cancelled; after [`MAX_CRASHES`](Self::MAX_CRASHES) it fails as
     ///   `worker_lost`, with an error event.
-    pub fn lose_worker(&mut self) -> Option<Settlement> {
-        self.crash_count += 1;
+    pub fn lose_worker(&mut self, said_nothing: bool) -> Option<Settlement> {
+        let waited = said_nothing && self.is_suspect();
+        if !waited {
+            self.crash_count += 1;
+        }
         if self.cancel_requested_at.is_some() {
             return Some(Settlement::new(Outcome::Cancelled));
         }
@@ -200,6 +229,18 @@ impl AgentRun {
         let failure = Failure::worker_lost(self.crash_count);
         let events = vec![failure.clone().into_event(None)];
         Some(Settlement { events, ..Settlement::new(Outcome::Failed(failure)) })
+    }
+
+    /// The run as a person puts it back into the line: its crashes and failures are forgiven, its history stays.
+    pub fn requeue(&mut self) {
+        self.stop_reason = None;
+        self.failure = None;
+        self.ended_at = None;
+        self.crash_count = 0;
+        self.failure_count = 0;
+        self.run_at = None;
+        self.cancel_requested_at = None;
+        self.pause_requested_at = None;
     }
 
     /// Writes the end of the run into it: state, stop reason, failure, summary, usage, tools, artifacts.
@@ -216,8 +257,14 @@ impl AgentRun {
             Outcome::Succeeded { summary } => summary.clone(),
             Outcome::Failed(_) | Outcome::Cancelled | Outcome::Limited(_) => None,
         });
-        self.usage = self.usage.plus(settlement.usage);
-        for tally in &settlement.tool_calls {
+        self.artifacts.extend(settlement.artifacts.iter().cloned());
+        self.add(settlement.usage, &settlement.tool_calls);
+    }
+
+    /// Adds what an attempt has used to that of earlier ones.
+    pub fn add(&mut self, usage: Usage, tool_calls: &[ToolTally]) {
+        self.usage = self.usage.plus(usage);
+        for tally in tool_calls {
             match self.tool_calls.iter_mut().find(|known| known.tool == tally.tool) {
                 Some(known) => {
                     known.count += tally.count;
@@ -226,7 +273,6 @@ impl AgentRun {
                 None => self.tool_calls.push(tally.clone()),
             }
         }
-        self.artifacts.extend(settlement.artifacts.iter().cloned());
     }
 }
 
@@ -239,10 +285,14 @@ entity! {
         PROVIDER: ProviderId = provider => |run| run.provider.clone();
         MODE: AgentMode = mode => |run| run.mode;
         STATUS: RunStatus = status => |run| run.status;
+        STOP_REASON: Option<StopReason> = stop_reason => |run| run.stop_reason;
+        PARENT_RUN_ID: Option<Id<AgentRun>> = parent_run_id => |run| run.parent_run_id;
+        UNIQUE_KEY: Option<String> = unique_key => |run| run.unique_key.clone();
     }
     refers PROJECT_ID -> Project Cascade;
     refers TICKET_ID -> Ticket SetNull(|run| run.ticket_id = None);
     refers REPOSITORY_ID -> Repository SetNull(|run| run.repository_id = None);
+    refers PARENT_RUN_ID -> AgentRun SetNull(|run| run.parent_run_id = None);
     validate |run| {
         Invalid::text("input_prompt", &run.input_prompt, 1, AgentRun::MAX_PROMPT_CHARS)?;
         Invalid::no_nul("input_prompt", &run.input_prompt)?;
@@ -254,6 +304,10 @@ entity! {
                     return Err(Invalid::new(field, "must not begin with `-`"));
                 }
             }
+        }
+        if let Some(key) = &run.unique_key {
+            Invalid::text("unique_key", key, 1, 200)?;
+            Invalid::no_nul("unique_key", key)?;
         }
         run.constraints.validate()
     };

@@ -43,6 +43,8 @@ pub enum RunSignal {
     Fail,
     /// It ended on request.
     Cancel,
+    /// A person puts it back into the line after it has failed.
+    Requeue,
 }
 
 /// A signal that a run in this state cannot take.
@@ -67,6 +69,7 @@ impl RunSignal {
         Self::Succeed,
         Self::Fail,
         Self::Cancel,
+        Self::Requeue,
     ];
 
     /// The states in which a run can take this signal: what a store's `WHERE` must name.
@@ -76,7 +79,7 @@ impl RunSignal {
 }
 
 impl RunStatus {
-    /// Whether nothing can happen to the run any more.
+    /// Whether the run has ended: nothing happens to it any more, unless a person requeues one that failed.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Succeeded | Self::Failed | Self::Cancelled => true,
@@ -93,7 +96,7 @@ impl RunStatus {
                 S::Pause => Self::Paused,
                 S::Fail => Self::Failed,
                 S::Cancel => Self::Cancelled,
-                S::HandBack | S::AskApproval | S::Answer | S::Resume | S::Succeed => {
+                S::HandBack | S::AskApproval | S::Answer | S::Resume | S::Succeed | S::Requeue => {
                     return Err(IllegalTransition { status: self, signal });
                 }
             },
@@ -104,14 +107,17 @@ impl RunStatus {
                 S::Succeed => Self::Succeeded,
                 S::Fail => Self::Failed,
                 S::Cancel => Self::Cancelled,
-                S::Claim | S::Answer | S::Resume => return Err(IllegalTransition { status: self, signal }),
+                S::Claim | S::Answer | S::Resume | S::Requeue => {
+                    return Err(IllegalTransition { status: self, signal });
+                }
             },
             Self::WaitingApproval => match signal {
                 S::Answer => Self::Running,
                 S::HandBack => Self::Queued,
+                S::Pause => Self::Paused,
                 S::Fail => Self::Failed,
                 S::Cancel => Self::Cancelled,
-                S::Claim | S::AskApproval | S::Pause | S::Resume | S::Succeed => {
+                S::Claim | S::AskApproval | S::Resume | S::Succeed | S::Requeue => {
                     return Err(IllegalTransition { status: self, signal });
                 }
             },
@@ -119,11 +125,23 @@ impl RunStatus {
                 S::Resume => Self::Queued,
                 S::Fail => Self::Failed,
                 S::Cancel => Self::Cancelled,
-                S::Claim | S::HandBack | S::AskApproval | S::Answer | S::Pause | S::Succeed => {
+                S::Claim | S::HandBack | S::AskApproval | S::Answer | S::Pause | S::Succeed | S::Requeue => {
                     return Err(IllegalTransition { status: self, signal });
                 }
             },
-            Self::Succeeded | Self::Failed | Self::Cancelled => {
+            Self::Failed => match signal {
+                S::Requeue => Self::Queued,
+                S::Claim
+                | S::HandBack
+                | S::AskApproval
+                | S::Answer
+                | S::Pause
+                | S::Resume
+                | S::Succeed
+                | S::Fail
+                | S::Cancel => return Err(IllegalTransition { status: self, signal }),
+            },
+            Self::Succeeded | Self::Cancelled => {
                 return Err(IllegalTransition { status: self, signal });
             }
         };
@@ -136,10 +154,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_happens_after_the_end() {
+    fn nothing_happens_after_the_end_but_that_a_failed_run_is_requeued() {
         for status in RunStatus::ALL.iter().filter(|status| status.is_final()) {
             for signal in RunSignal::ALL {
-                assert!(status.after(*signal).is_err(), "{status} took {signal:?}");
+                let requeued = *status == RunStatus::Failed && *signal == RunSignal::Requeue;
+                assert_eq!(status.after(*signal).is_ok(), requeued, "{status} {signal:?}");
             }
         }
     }

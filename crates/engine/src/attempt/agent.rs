@@ -1,172 +1,188 @@
-//! The agent at work.
+//! The agent at work: one session after another, until nobody wants more of it.
 
-use std::time::Duration;
+use lime_core::Result;
+use lime_core::ports::{AgentProvider, SessionSpec};
+use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome};
+use tokio::time::Instant;
 
-use lime_core::agents::{InstructionLayer, LayerScope, ResolvedInstructions};
-use lime_core::planning::{Project, Ticket};
-use lime_core::ports::{AgentSession, Progress, RunTarget, SessionSpec};
-use lime_core::runs::{AgentEvent, AgentRunRequest, Failure, FailureKind, Limit, Outcome, RepoRequest};
-use lime_core::{Lookup, Micros, Result, Stored};
-use tokio::time::{Instant, sleep_until};
-
-use super::checkout::Checkout;
-use super::{Attempt, Ending};
-use crate::heartbeat::Stop;
-use crate::recorder::{BATCH_DELAY, Recorder, persist};
-
-/// As good as never, for a timer that is not wanted.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+use super::checkout::{Checkout, as_json};
+use super::dialogue::{Dialogue, Start};
+use super::earlier::Worked;
+use super::ending::Ending;
+use super::watchdog::Reached;
+use super::{AGENT, Attempt, BROKEN_OFF, failure_kind};
+use crate::recorder::Recorder;
 
 impl Attempt {
-    pub(super) async fn drive_agent(&self, recorder: &mut Recorder, checkout: &Checkout) -> Result<Ending> {
+    /// Has the agent do the work, and writes down how far it came.
+    pub(super) async fn agent(
+        &self,
+        recorder: &mut Recorder,
+        checkout: &Checkout,
+        dialogue: &mut Dialogue,
+    ) -> Result<Ending> {
+        recorder.enter(AGENT);
+        if let Start::GoOn { session, .. } = &dialogue.start {
+            self.note_session(recorder, checkout, session)?;
+        }
         let run = &self.claim.run;
-        let Some(provider) = self.parts.providers.get(&run.provider) else {
-            let message = format!(
-                "This worker has no provider `{}`. Add it to the worker, or submit to another.",
-                run.provider
-            );
-            return Ok(Ending::of(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, message))));
+        let ending = match self.parts.providers.get(&run.provider) {
+            Some(provider) => self.talk(&**provider, recorder, checkout, dialogue).await?,
+            None => {
+                let message = format!(
+                    "This worker has no provider `{}`. Add it to the worker, or submit to another.",
+                    run.provider
+                );
+                Ending::of(Outcome::Failed(Failure::new(FailureKind::InvalidRequest, message)))
+            }
         };
-        let spec = self.session_spec(checkout).await?;
+        recorder.close_open_calls();
+        match &ending.outcome {
+            Outcome::Succeeded { summary } => {
+                let worked = Worked {
+                    outcome: Some(ending.outcome.as_str().to_owned()),
+                    summary: summary.clone(),
+                    tool_calls: recorder.tallies().to_vec(),
+                    ..self.worked(recorder)
+                };
+                recorder.steps().complete(AGENT, as_json(&worked)?);
+            }
+            Outcome::Failed(failure) => recorder.steps().fail(AGENT, &failure.message),
+            Outcome::Limited(limit) => {
+                let reason =
+                    ending.limit.clone().unwrap_or_else(|| format!("stopped at its limit of {limit}"));
+                recorder.steps().fail(AGENT, &reason);
+            }
+            Outcome::Cancelled => recorder.steps().fail(AGENT, BROKEN_OFF),
+        }
+        Ok(ending)
+    }
+
+    async fn talk(
+        &self,
+        provider: &dyn AgentProvider,
+        recorder: &mut Recorder,
+        checkout: &Checkout,
+        dialogue: &mut Dialogue,
+    ) -> Result<Ending> {
+        loop {
+            let spec = match self.session_spec(checkout, dialogue, recorder.usage()) {
+                Ok(spec) => spec,
+                Err(reached) => return Ok(limited(reached, None)),
+            };
+            let ending = Box::pin(self.session(provider, spec, recorder, checkout, dialogue)).await?;
+            match &ending.outcome {
+                Outcome::Failed(failure) if failure.kind == FailureKind::SessionGone => {
+                    if !matches!(dialogue.start, Start::GoOn { .. }) {
+                        let said = failure.message.clone();
+                        return Ok(gone(ending, &said));
+                    }
+                    let text = "The agent's session cannot be taken up any more; another one is begun.";
+                    recorder.take(AgentEvent::Log { text: text.into() }).await?;
+                    dialogue.inputs = std::mem::take(&mut dialogue.prompted);
+                    dialogue.start = Start::Anew { again: true };
+                    continue;
+                }
+                Outcome::Succeeded { .. } => {}
+                Outcome::Failed(_) | Outcome::Cancelled | Outcome::Limited(_) => return Ok(ending),
+            }
+            for input in std::mem::take(&mut dialogue.prompted) {
+                self.mark_delivered(recorder, &mut dialogue.said, input).await?;
+            }
+            dialogue.inputs = self.undelivered().await?;
+            if dialogue.inputs.is_empty() {
+                return Ok(ending);
+            }
+            dialogue.go_on(self.worked(recorder).session_id, false);
+            let text = "A person said something more; the agent goes on.";
+            recorder.take(AgentEvent::Log { text: text.into() }).await?;
+        }
+    }
+
+    /// One session with the agent.
+    async fn session(
+        &self,
+        provider: &dyn AgentProvider,
+        spec: SessionSpec,
+        recorder: &mut Recorder,
+        checkout: &Checkout,
+        dialogue: &mut Dialogue,
+    ) -> Result<Ending> {
         let started = tokio::select! {
-            started = provider.start(spec) => started,
-            _ = self.wish.wait() => return Ok(Ending::of(Outcome::Cancelled)),
+            started = recorder.during(provider.start(spec)) => started,
+            _ = self.asked.stopped() => return Ok(Ending::of(Outcome::Cancelled)),
         };
         let mut session = match started {
             Ok(session) => session,
             Err(error) => {
-                let failure = Failure::new(super::failure_kind(&error), error.message());
+                let failure = Failure::new(failure_kind(&error), error.message());
                 return Ok(Ending { stack: Some(error.report()), ..Ending::of(Outcome::Failed(failure)) });
             }
         };
-        let followed = self.follow(recorder, &mut *session).await;
+        dialogue.watchdog.begin_session(Instant::now());
+        dialogue.deaf = false;
+        let followed = Box::pin(self.follow(recorder, &mut *session, checkout, dialogue)).await;
         if followed.is_err() {
             session.cancel().await;
         }
-        let limit = followed?;
+        let reached = followed?;
         let report = session.report().await;
         // The last word on usage is the report's, whatever events came before.
-        if report.usage != recorder.usage() {
+        if report.usage != recorder.session_usage() {
             recorder.take(AgentEvent::Usage(report.usage)).await?;
+        }
+        recorder.end_session();
+        if let Some(session) = &report.session_id
+            && self.worked(recorder).session_id.as_ref() != Some(session)
+        {
+            self.note_session(recorder, checkout, session)?;
         }
         tracing::info!(
             outcome = report.outcome.as_str(),
             denials = report.denials.len(),
             "the agent has ended"
         );
-        let outcome = limit.map_or(report.outcome, Outcome::Limited);
-        Ok(Ending { stack: report.diagnostics, ..Ending::of(outcome) })
-    }
-
-    /// Records what the agent does until it ends or has to stop; gives the limit that stopped it.
-    async fn follow(&self, recorder: &mut Recorder, session: &mut dyn AgentSession) -> Result<Option<Limit>> {
-        let constraints = &self.claim.run.constraints;
-        let budget = constraints.time_budget_sec.map_or(FAR, |seconds| Duration::from_secs(seconds.into()));
-        let time_is_up = Instant::now() + budget;
-        let money = constraints.max_cost_cents.map(Micros::from_cents);
-        let mut flush_at = Instant::now();
-        let mut stopping = false;
-        let mut limit = None;
-        loop {
-            let mut wanted = None;
-            tokio::select! {
-                event = session.next_event() => {
-                    let Some(event) = event else { break };
-                    if !recorder.has_pending() {
-                        flush_at = Instant::now() + BATCH_DELAY;
-                    }
-                    if let AgentEvent::Usage(usage) = &event
-                        && money.zip(usage.cost).is_some_and(|(most, cost)| cost > most)
-                    {
-                        wanted = Some(Limit::Cost);
-                    }
-                    recorder.take(event).await?;
-                }
-                () = sleep_until(flush_at), if recorder.has_pending() => recorder.flush().await?,
-                () = sleep_until(time_is_up), if !stopping => wanted = Some(Limit::Time),
-                stop = self.wish.wait(), if !stopping => {
-                    stopping = true;
-                    if stop != Stop::Lost {
-                        recorder.take(AgentEvent::Log { text: "Stopping the agent.".into() }).await?;
-                    }
-                    session.cancel().await;
-                }
-            }
-            if wanted.is_some() && !stopping {
-                stopping = true;
-                limit = wanted;
-                session.cancel().await;
-            }
-        }
-        Ok(limit)
-    }
-
-    async fn session_spec(&self, checkout: &Checkout) -> Result<SessionSpec> {
-        let (scope, run) = (self.claim.scope(), &self.claim.run);
-        let storage = &*self.parts.storage;
-        let target = RunTarget {
-            project_id: run.project_id,
-            repository_id: run.repository_id,
-            ticket_id: run.ticket_id,
-        };
-        let mut layers = self.parts.instructions.layers(&scope, target).await?;
-        if let Some(ticket) = run.ticket_id {
-            let ticket = Lookup::get(storage, &scope, ticket).await?;
-            layers.push(ticket_layer(&ticket));
-        }
-        let instructions = ResolvedInstructions::resolve(&layers, &run.provider, run.mode);
-        let text = instructions.text.clone();
-        let progress = Progress {
-            instructions: Some(instructions),
-            branch: Some(checkout.workspace.branch.clone()),
-            ..Progress::default()
-        };
-        persist(|| storage.progress(&self.claim.lease, progress.clone())).await?;
-        let model = match &run.model {
-            Some(model) => Some(model.clone()),
-            None => {
-                let project: Stored<Project> = Lookup::get(storage, &scope, run.project_id).await?;
-                project.value.config.model
-            }
-        };
-        let repository = &checkout.repository;
-        let request = AgentRunRequest {
-            run_id: run.id,
-            tenant_id: self.claim.lease.tenant,
-            project_id: Some(run.project_id),
-            ticket_id: run.ticket_id,
-            mode: run.mode,
-            prompt: run.input_prompt.clone(),
-            repo: Some(RepoRequest {
-                repository_id: repository.id,
-                clone_url: repository.clone_url.clone(),
-                default_branch: repository.default_branch.clone(),
-                base: run.base_ref.clone(),
-                allowed_paths: run.allowed_paths.clone(),
-            }),
-            constraints: Some(run.constraints.clone()),
-        };
-        Ok(SessionSpec {
-            request,
-            workdir: checkout.workspace.path.clone(),
-            instructions: text,
-            model,
-            resume: run.provider_session_id.clone().filter(|_| self.claim.attempt_number == 1),
-            env: Vec::new(),
+        Ok(match reached {
+            Some(reached) => limited(reached, report.diagnostics),
+            None => Ending { stack: report.diagnostics, ..Ending::of(report.outcome) },
         })
+    }
+
+    /// What is known of the agent's work so far.
+    pub(super) fn worked(&self, recorder: &Recorder) -> Worked {
+        let known = recorder.known_steps().get(AGENT).and_then(|step| step.result.clone());
+        known.and_then(|known| serde_json::from_value(known).ok()).unwrap_or_default()
+    }
+
+    /// Writes down which session works where, so that it can be taken up.
+    pub(super) fn note_session(
+        &self,
+        recorder: &mut Recorder,
+        checkout: &Checkout,
+        session: &str,
+    ) -> Result<()> {
+        let worked = Worked {
+            session_id: Some(session.to_owned()),
+            place: Some(checkout.workspace.path.clone()),
+            ..Worked::default()
+        };
+        recorder.steps().note(AGENT, as_json(&worked)?);
+        Ok(())
     }
 }
 
-/// What the ticket says, as the layer of the ticket: before what was written for its agents.
-fn ticket_layer(ticket: &Stored<Ticket>) -> InstructionLayer {
-    let description = ticket.description_md.as_deref().unwrap_or_default();
-    InstructionLayer {
-        scope: LayerScope::Ticket,
-        source: format!("tickets {}", ticket.id),
-        provider: None,
-        mode: None,
-        priority: i32::MAX,
-        enabled: true,
-        content_md: format!("# Ticket: {}\n\n{description}", ticket.title),
+fn limited(reached: Reached, diagnostics: Option<String>) -> Ending {
+    let Reached { limit, message } = reached;
+    Ending { limit: Some(message), stack: diagnostics, ..Ending::of(Outcome::Limited(limit)) }
+}
+
+/// The session of another run is gone: that one's work is done, but this one cannot go on from it.
+fn gone(ending: Ending, said: &str) -> Ending {
+    let message = "The agent's session is not there any more, or was on another machine, so nothing can go on from it. \
+                   Start a new run that says all that is wanted.";
+    let stack = ending.stack.map_or_else(|| said.to_owned(), |stack| format!("{said}\n{stack}"));
+    Ending {
+        stack: Some(stack),
+        ..Ending::of(Outcome::Failed(Failure::new(FailureKind::SessionGone, message)))
     }
 }

@@ -1,65 +1,214 @@
 //! The checkout that an attempt works in.
 
+use std::sync::Arc;
+
 use lime_core::ports::{Workspace, WorkspaceSpec, Workspaces};
 use lime_core::repos::{Repository, Worktree, WorktreeStatus};
-use lime_core::{Error, ErrorKind, Lookup, Result, Stored};
-use serde_json::json;
+use lime_core::runs::{AgentEvent, AgentRun, AttemptEnd, RunAttempt, RunStatus, RunStep};
+use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Result, Stored};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use super::Attempt;
+use super::earlier::Earlier;
+use super::{Attempt, PREPARE};
+use crate::patience::persist;
+use crate::recorder::Recorder;
+
+const OPERATION: &str = "workspace.prepare";
 
 /// A checkout, its row, and how to bring the work home.
 pub(super) struct Checkout {
-    pub(super) repository: Stored<Repository>,
+    pub(super) repository: Arc<Stored<Repository>>,
     pub(super) workspace: Workspace,
     pub(super) row: Stored<Worktree>,
+    /// It was an earlier attempt's, or that of the run that this one goes on from.
+    pub(super) adopted: bool,
+    made_for: Id<AgentRun>,
 }
 
-impl Checkout {
-    pub(super) fn as_json(&self) -> serde_json::Value {
-        json!({
-            "worktreeId": self.row.id,
-            "branch": self.workspace.branch,
-            "base": self.workspace.base,
-            "baseCommit": self.workspace.base_commit,
-        })
-    }
+/// What the step `prepare` keeps for later attempts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Prepared {
+    pub(super) worktree_id: Id<Worktree>,
+    /// The attempt that works there.
+    pub(super) attempt: Id<RunAttempt>,
+    /// The run that it was made for, which is how the workspaces know it.
+    pub(super) made_for: Id<AgentRun>,
+    #[serde(flatten)]
+    pub(super) workspace: Workspace,
 }
 
 impl Attempt {
     pub(super) fn workspaces(&self) -> Result<&dyn Workspaces> {
         self.parts.workspaces.as_deref().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "workspace.prepare", "this factory was not given workspaces")
+            Error::new(ErrorKind::Unsupported, OPERATION, "this factory was not given workspaces")
         })
     }
 
-    /// Makes the checkout, and a row of it; nothing if the attempt has to stop meanwhile.
-    pub(super) async fn prepare(&self) -> Result<Option<Checkout>> {
+    /// Takes over the checkout that there is, or makes one; `false` if the attempt has to stop meanwhile.
+    pub(super) async fn check_out(
+        &self,
+        recorder: &mut Recorder,
+        earlier: &Earlier,
+        slot: &mut Option<Checkout>,
+    ) -> Result<bool> {
+        let checkout = match Box::pin(recorder.during(self.prepare(earlier))).await {
+            Ok(Some(checkout)) => slot.insert(checkout),
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                recorder.steps().fail(PREPARE, error.message());
+                return Err(error);
+            }
+        };
+        let prepared = Prepared {
+            worktree_id: checkout.row.id,
+            attempt: self.claim.lease.attempt,
+            made_for: checkout.made_for,
+            workspace: checkout.workspace.clone(),
+        };
+        recorder.steps().complete(PREPARE, as_json(&prepared)?);
+        let Workspace { branch, base, .. } = &checkout.workspace;
+        let text = match checkout.adopted {
+            true => format!("Going on in the checkout of the branch {branch}."),
+            false => format!("Working on the branch {branch}, from {base}."),
+        };
+        recorder.take(AgentEvent::Log { text }).await?;
+        Ok(true)
+    }
+
+    async fn prepare(&self, earlier: &Earlier) -> Result<Option<Checkout>> {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let Some(repository) = run.repository_id else {
-            return Err(Error::invalid(
-                "workspace.prepare",
-                "the run's repository is gone; there is nowhere to work",
-            ));
+            return Err(Error::invalid(OPERATION, "the run's repository is gone; there is nowhere to work"));
         };
-        let storage = &*self.parts.storage;
-        let repository: Stored<Repository> = Lookup::get(storage, &scope, repository).await?;
-        let access =
-            self.parts.repos(repository.provider, "workspace.prepare")?.access(&scope, &repository).await?;
-        let spec = WorkspaceSpec {
+        let repository = self.shelf.repository(&scope, repository).await?;
+        let access = self.parts.repos(repository.provider, OPERATION)?.access(&scope, &repository).await?;
+        let base =
+            earlier.pushed.as_ref().map(|pushed| pushed.branch.clone()).or_else(|| run.base_ref.clone());
+        let mut spec = WorkspaceSpec {
             tenant: self.claim.lease.tenant,
             run: run.id,
             attempt: self.claim.lease.attempt,
             repository: repository.id,
             access,
-            base: run.base_ref.clone().unwrap_or_else(|| repository.default_branch.clone()),
+            base: base.unwrap_or_else(|| repository.default_branch.clone()),
             branch: run.branch.clone().unwrap_or_else(|| format!("lime/run-{}", run.id)),
+            place: None,
         };
+        let mut found = earlier.checkout.clone();
+        if found.is_none()
+            && let Some(parent) = run.parent_run_id
+        {
+            let parents = self.parents_checkout(parent).await?;
+            spec.place = parents.as_ref().map(|(prepared, _)| prepared.workspace.path.clone());
+            found = parents.filter(|(_, kept)| *kept).map(|(prepared, _)| prepared);
+        }
+        if let Some(prepared) = found
+            && let Some(workspace) = self.adopt(&spec, &prepared).await?
+            && let Some(row) = self.take_row(&prepared, &repository, &workspace).await?
+        {
+            let made_for = prepared.made_for;
+            return Ok(Some(Checkout { repository, workspace, row, adopted: true, made_for }));
+        }
         // Only this may be broken off, since it clears up after itself: a checkout that is made gets its row.
         let workspace = tokio::select! {
             workspace = self.workspaces()?.prepare(&spec) => workspace?,
-            _ = self.wish.wait() => return Ok(None),
+            _ = self.asked.stopped() => return Ok(None),
         };
-        let row = Worktree {
+        match self.insert_row(&repository, &workspace).await {
+            Ok(row) => Ok(Some(Checkout { repository, workspace, row, adopted: false, made_for: run.id })),
+            Err(error) => {
+                self.remove(&workspace).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn adopt(&self, spec: &WorkspaceSpec, prepared: &Prepared) -> Result<Option<Workspace>> {
+        let spec = WorkspaceSpec {
+            run: prepared.made_for,
+            base: prepared.workspace.base.clone(),
+            place: None,
+            ..spec.clone()
+        };
+        match self.workspaces()?.adopt(&spec, &prepared.workspace).await {
+            Ok(adopted) => Ok(adopted),
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "an earlier checkout cannot be taken over; a fresh one is made");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The last checkout of the run that this one goes on from, and whether its work can be taken over.
+    ///
+    /// - None where its worker was lost: its agent may still write there.
+    async fn parents_checkout(&self, parent: Id<AgentRun>) -> Result<Option<(Prepared, bool)>> {
+        let (scope, storage) = (self.claim.scope(), &*self.parts.storage);
+        let prepare =
+            || Query::all().filter(RunStep::RUN_ID.eq(parent)).filter(RunStep::STEP_KEY.eq(PREPARE));
+        let step = persist(|| storage.find(&scope, prepare())).await?;
+        let prepared = step.and_then(|step| serde_json::from_value::<Prepared>(step.value.result?).ok());
+        let Some(prepared) = prepared else { return Ok(None) };
+        let attempt: Stored<RunAttempt> = persist(|| Lookup::get(storage, &scope, prepared.attempt)).await?;
+        if matches!(attempt.outcome, None | Some(AttemptEnd::Lost)) {
+            return Ok(None);
+        }
+        let run: Stored<AgentRun> = persist(|| Lookup::get(storage, &scope, parent)).await?;
+        let row = match persist(|| Lookup::<Worktree>::get(storage, &scope, prepared.worktree_id)).await {
+            Ok(row) => Some(row),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let kept =
+            row.is_some_and(|row| row.status == WorktreeStatus::Active && row.agent_run_id == Some(parent));
+        Ok(Some((prepared, kept && run.status != RunStatus::Succeeded)))
+    }
+
+    /// The row of a checkout that is taken over, which is this run's from now on; `None` if another run was quicker.
+    async fn take_row(
+        &self,
+        prepared: &Prepared,
+        repository: &Stored<Repository>,
+        workspace: &Workspace,
+    ) -> Result<Option<Stored<Worktree>>> {
+        let (scope, storage) = (self.claim.scope(), &*self.parts.storage);
+        let ours = Some(self.claim.lease.run);
+        let row = match persist(|| Lookup::<Worktree>::get(storage, &scope, prepared.worktree_id)).await {
+            Ok(row) if row.agent_run_id == ours => return Ok(Some(row)),
+            Ok(row) => row,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.insert_row(repository, workspace).await.map(Some);
+            }
+            Err(error) => return Err(error),
+        };
+        let value = Worktree { agent_run_id: ours, ..row.value };
+        let row = Stored { value, ..row };
+        match persist(|| storage.update(&scope, &row)).await {
+            Ok(row) => Ok(Some(row)),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                let now: Stored<Worktree> = persist(|| Lookup::get(storage, &scope, row.id)).await?;
+                Ok((now.agent_run_id == ours).then_some(now))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert_row(
+        &self,
+        repository: &Stored<Repository>,
+        workspace: &Workspace,
+    ) -> Result<Stored<Worktree>> {
+        let (scope, storage) = (self.claim.scope(), &self.parts.storage);
+        let row = self.new_row(repository, workspace);
+        persist(|| storage.insert(&scope, row.clone())).await
+    }
+
+    fn new_row(&self, repository: &Stored<Repository>, workspace: &Workspace) -> Worktree {
+        let run = &self.claim.run;
+        Worktree {
             project_id: run.project_id,
             ticket_id: run.ticket_id,
             agent_run_id: Some(run.id),
@@ -74,13 +223,6 @@ impl Attempt {
             last_error: None,
             merged_at: None,
             removed_at: None,
-        };
-        match storage.insert(&scope, row).await {
-            Ok(row) => Ok(Some(Checkout { repository, workspace, row })),
-            Err(error) => {
-                self.remove(&workspace).await;
-                Err(error)
-            }
         }
     }
 
@@ -127,4 +269,11 @@ impl Attempt {
             .inspect_err(|error| tracing::warn!(%error, path = %workspace.path.display(), "a checkout stays"))
             .is_ok()
     }
+}
+
+/// A value of ours as JSON, which it always can be.
+pub(super) fn as_json(value: &impl Serialize) -> Result<Json> {
+    serde_json::to_value(value).map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "steps.result", "a result cannot be kept").because(error)
+    })
 }

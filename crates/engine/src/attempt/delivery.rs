@@ -2,28 +2,65 @@
 
 use lime_core::planning::Ticket;
 use lime_core::ports::Changes;
-use lime_core::repos::{CodeDiff, DiffStats};
-use lime_core::runs::{AgentEvent, AgentMode, Outcome};
-use lime_core::{Error, ErrorKind, Lookup, Result, Stored};
-use serde_json::{Value as Json, json};
+use lime_core::repos::{CodeDiff, DiffStats, Worktree};
+use lime_core::runs::{AgentEvent, AgentMode, Effect, EffectStatus, Failure, FailureKind, Outcome};
+use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Result, Stored};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use super::checkout::Checkout;
-use super::{Attempt, Ending};
+use super::Attempt;
+use super::checkout::{Checkout, as_json};
+use super::dialogue::Dialogue;
+use super::ending::Ending;
+use super::push::{Leave, Pushed};
 use crate::paths::outside;
-use crate::recorder::persist;
+use crate::patience::persist;
+use crate::recorder::Recorder;
 
 /// How often a ticket that somebody else changes at the same time is tried again.
 const TICKET_TRIES: usize = 5;
 /// The most characters of a commit's first line.
 const SUBJECT_CHARS: usize = 72;
 
+/// How the delivery ended.
+pub(super) enum Delivery {
+    /// It is done, with this result.
+    Done(Json),
+    /// It must not be done.
+    Refused(Failure),
+    /// The attempt has to stop.
+    Stopped,
+    /// A person said something more, which the agent hears first.
+    Spoken,
+}
+
+/// What the step `deliver` keeps for later attempts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Delivered {
+    pub(super) commit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code_diff_id: Option<Id<CodeDiff>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) branch: Option<String>,
+    /// The summary of the run, where it is not the agent's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) summary: Option<String>,
+}
+
 impl Attempt {
     /// Commits what the agent changed and brings it to the repository; what it says goes into the ending.
-    pub(super) async fn deliver(&self, checkout: &Checkout, ending: &mut Ending) -> Result<Json> {
+    pub(super) async fn deliver(
+        &self,
+        recorder: &mut Recorder,
+        checkout: &Checkout,
+        dialogue: &mut Dialogue,
+        ending: &mut Ending,
+    ) -> Result<Delivery> {
         let run = &self.claim.run;
         let workspaces = self.workspaces()?;
         let workspace = &checkout.workspace;
-        let changes = workspaces.changes(workspace).await?;
+        let changes = recorder.during(workspaces.changes(workspace)).await?;
         if matches!(run.mode, AgentMode::Plan | AgentMode::Review) {
             if !changes.paths.is_empty() {
                 let text = format!(
@@ -33,7 +70,7 @@ impl Attempt {
                 );
                 ending.events.push(AgentEvent::Log { text });
             }
-            return Ok(json!({ "commit": null }));
+            return as_json(&Delivered::default()).map(Delivery::Done);
         }
         if let Some(allowed) = &run.allowed_paths {
             let outside = outside(&changes.paths, allowed);
@@ -50,34 +87,46 @@ impl Attempt {
         let commit = if changes.paths.is_empty() {
             None // commits of the agent that cancel each other out are not worth a branch
         } else {
-            workspaces.commit(workspace, &message, &self.parts.author).await?
+            recorder.during(workspaces.commit(workspace, &message, &self.parts.author)).await?
         };
         let Some(commit) = commit else {
+            if self.claim.attempt_number > 1 || dialogue.proposed {
+                self.forget_diffs().await?;
+            }
             ending.events.push(AgentEvent::system("No changes."));
-            ending.summary.get_or_insert_with(|| "No changes.".into());
-            return Ok(json!({ "commit": null }));
+            let summary = ending.summary.get_or_insert_with(|| "No changes.".into()).clone();
+            let delivered = Delivered { summary: Some(summary), ..Delivered::default() };
+            return as_json(&delivered).map(Delivery::Done);
         };
-        let repos = self.parts.repos(checkout.repository.provider, "workspace.deliver")?;
-        let access = repos.access(&self.claim.scope(), &checkout.repository).await?;
-        self.prove_lease().await?;
-        workspaces.publish(workspace, &access, &commit).await?;
-
+        // Before the push: whoever is asked about it can see it, and after a crash it can be told.
         let summary = stat_line(&changes.stats);
         let diff = self.store_diff(checkout, &commit, &changes, &summary).await?;
-        self.note_on_ticket(checkout, &changes.stats, &summary).await?;
-        ending
-            .events
-            .push(AgentEvent::Diff { unified_diff: changes.unified_diff, summary: Some(summary.clone()) });
+        dialogue.proposed = true;
+        let unified_diff = changes.unified_diff;
+        recorder.take(AgentEvent::Diff { unified_diff, summary: Some(summary.clone()) }).await?;
+        let mut leave = self.leave_to_push(recorder, checkout, dialogue, &commit, &changes.stats).await?;
+        if let Leave::Given(approval) = leave {
+            leave = self.push(recorder, checkout, dialogue, &commit, approval).await?;
+        }
+        match leave {
+            Leave::Given(_) => {}
+            Leave::Refused(reason) => {
+                return Ok(Delivery::Refused(Failure::new(FailureKind::PermissionDenied, reason)));
+            }
+            Leave::Stopped => return Ok(Delivery::Stopped),
+            Leave::Spoken => return Ok(Delivery::Spoken),
+        }
+        self.note_on_ticket(&workspace.branch, Some(checkout.row.id), &changes.stats).await?;
         let short = commit.get(..12).unwrap_or(&commit);
         let text = format!("Committed {short} to {}: {summary}.", workspace.branch);
         ending.events.push(AgentEvent::system(text));
-        Ok(json!({ "commit": commit, "codeDiffId": diff.id, "branch": workspace.branch }))
-    }
-
-    /// The last look before something leaves the house: nothing outlives its lease.
-    async fn prove_lease(&self) -> Result<()> {
-        let storage = &self.parts.storage;
-        persist(|| storage.heartbeat(&self.claim.lease, self.config.lease)).await.map(|_| ())
+        let delivered = Delivered {
+            commit: Some(commit),
+            code_diff_id: Some(diff),
+            branch: Some(workspace.branch.clone()),
+            summary: None,
+        };
+        as_json(&delivered).map(Delivery::Done)
     }
 
     fn commit_message(&self, ending: &Ending) -> String {
@@ -96,13 +145,22 @@ impl Attempt {
         message
     }
 
+    /// Stores the diff of a commit, unless an earlier attempt has.
     async fn store_diff(
         &self,
         checkout: &Checkout,
         commit: &str,
         changes: &Changes,
         summary: &str,
-    ) -> Result<Stored<CodeDiff>> {
+    ) -> Result<Id<CodeDiff>> {
+        let (storage, scope) = (&self.parts.storage, self.claim.scope());
+        if checkout.adopted {
+            let of_run = || Query::all().filter(CodeDiff::AGENT_RUN_ID.eq(self.claim.lease.run));
+            let known = persist(|| storage.all(&scope, of_run())).await?;
+            if let Some(known) = known.into_iter().find(|known| known.head_ref == commit) {
+                return Ok(known.id);
+            }
+        }
         let diff = CodeDiff {
             agent_run_id: Some(self.claim.lease.run),
             repository_id: checkout.repository.id,
@@ -112,30 +170,52 @@ impl Attempt {
             summary: Some(summary.to_owned()),
             stats: changes.stats,
         };
-        let (storage, scope) = (&self.parts.storage, self.claim.scope());
-        persist(|| storage.insert(&scope, diff.clone())).await
+        persist(|| storage.insert(&scope, diff.clone())).await.map(|stored| stored.id)
+    }
+
+    /// Deletes the diffs that were to be brought home and were not, now that there is nothing to bring.
+    async fn forget_diffs(&self) -> Result<()> {
+        let (storage, scope, run) = (&self.parts.storage, self.claim.scope(), self.claim.lease.run);
+        let of_run = || Query::all().filter(CodeDiff::AGENT_RUN_ID.eq(run));
+        let diffs = persist(|| storage.all(&scope, of_run())).await?;
+        let made =
+            || Query::all().filter(Effect::RUN_ID.eq(run)).filter(Effect::STATUS.eq(EffectStatus::Done));
+        let made = persist(|| storage.all(&scope, made())).await?;
+        let made: Vec<_> = made.iter().filter_map(|effect| Pushed::of(effect)).collect();
+        for diff in diffs.iter().filter(|diff| !made.iter().any(|made| made.commit == diff.head_ref)) {
+            match persist(|| storage.delete(&scope, diff)).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Writes the branch and the size of the work on the ticket.
-    async fn note_on_ticket(&self, checkout: &Checkout, stats: &DiffStats, summary: &str) -> Result<()> {
+    pub(super) async fn note_on_ticket(
+        &self,
+        branch: &str,
+        worktree: Option<Id<Worktree>>,
+        stats: &DiffStats,
+    ) -> Result<()> {
         let Some(id) = self.claim.run.ticket_id else {
             return Ok(());
         };
         let (storage, scope) = (&*self.parts.storage, self.claim.scope());
         for tries_left in (0..TICKET_TRIES).rev() {
-            let mut ticket: Stored<Ticket> = Lookup::get(storage, &scope, id).await?;
+            let mut ticket: Stored<Ticket> = persist(|| Lookup::get(storage, &scope, id)).await?;
             let count = |number: u32| i32::try_from(number).ok();
-            ticket.value.branch = Some(checkout.workspace.branch.clone());
-            ticket.value.worktree_id = Some(checkout.row.id);
+            ticket.value.branch = Some(branch.to_owned());
+            ticket.value.worktree_id = worktree.or(ticket.value.worktree_id);
             let now = self.parts.clock.now();
             let progress = &mut ticket.value.progress;
-            progress.diff_summary = Some(summary.to_owned());
+            progress.diff_summary = Some(stat_line(stats));
             progress.files_changed = count(stats.files_changed);
             progress.lines_added = count(stats.insertions);
             progress.lines_removed = count(stats.deletions);
             progress.started_at.get_or_insert(self.claim.run.started_at.unwrap_or(now));
             progress.completed_at = Some(now);
-            match storage.update(&scope, &ticket).await {
+            match persist(|| storage.update(&scope, &ticket)).await {
                 Err(error) if error.kind() == ErrorKind::Conflict && tries_left > 0 => {}
                 result => return result.map(|_| ()),
             }
@@ -156,6 +236,6 @@ fn some(paths: &[&str]) -> String {
     }
 }
 
-fn stat_line(stats: &DiffStats) -> String {
+pub(super) fn stat_line(stats: &DiffStats) -> String {
     format!("{} changed, +{} -{}", files(stats.files_changed as usize), stats.insertions, stats.deletions)
 }

@@ -1,201 +1,81 @@
-//! A factory in memory, with an agent that does as it is told and mocked repositories and checkouts.
+//! A factory in memory, with agents that do as they are told, and repositories and checkouts that are made up.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where things are not as it says")]
-#![allow(unreachable_pub, reason = "a module that several test binaries may share")]
+#![allow(unreachable_pub, dead_code, reason = "each test file uses its own part of it")]
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+pub mod agent;
+pub mod ground;
+pub mod watched;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::memory::MemoryStorage;
 use lime_core::planning::Project;
-use lime_core::ports::{
-    AgentProvider, AgentSession, BranchState, Changes, Live, MockRepoProvider, MockWorkspaces, Readiness,
-    RepoAccess, SessionReport, SessionSpec, Workspace,
+use lime_core::ports::{Claim, Claimant, Clock, Live, Queue, WorkerName};
+use lime_core::repos::{RepoKind, Repository};
+use lime_core::runs::{
+    AgentEvent, AgentMode, AgentRun, AttemptEnd, MessageRole, RunAttempt, RunEvent, RunStatus, RunStep,
 };
-use lime_core::repos::{DiffStats, RepoKind, Repository};
-use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Denial, Outcome, ProviderId, RunEvent, Usage};
-use lime_core::{Id, Scope, Store, Stored};
-use lime_engine::{Factory, KeepWorktree, RunningWorker, Worker, WorkerConfig};
-use tokio::sync::Notify;
+use lime_core::{Id, LookupExt, Query, Scope, Store, Stored};
+use lime_engine::{Factory, FactoryBuilder, KeepWorktree, RunningWorker, Worker, WorkerConfig};
 
-pub const STUB: ProviderId = ProviderId::from_static("stub");
+pub use agent::{Act, Play, STUB, Stub};
+pub use ground::Ground;
+pub use watched::Watched;
 
-/// What the stub does when it is started.
-#[derive(Clone)]
-pub enum Act {
-    /// Says something.
-    Event(AgentEvent),
-    /// Waits until it is cancelled.
-    Hang,
-    /// Waits until the test lets it go on.
-    Gate(Arc<Notify>),
-    /// Panics.
-    Panic,
-}
+/// A clock that a test sets forward.
+#[derive(Clone, Default)]
+pub struct Hands(Arc<Mutex<TimeDelta>>);
 
-/// An agent that acts by a list and ends with an outcome.
-#[derive(Clone)]
-pub struct Stub {
-    pub acts: Vec<Act>,
-    pub outcome: Outcome,
-    pub usage: Usage,
-    /// What it was started with.
-    pub specs: Arc<Mutex<Vec<SessionSpec>>>,
-}
-
-struct StubSession {
-    acts: VecDeque<Act>,
-    outcome: Outcome,
-    usage: Usage,
-    cancelled: bool,
-}
-
-#[async_trait]
-impl AgentProvider for Stub {
-    fn id(&self) -> ProviderId {
-        STUB
-    }
-
-    async fn readiness(&self) -> Readiness {
-        Readiness::Ready("a stub".into())
-    }
-
-    async fn start(&self, spec: SessionSpec) -> lime_core::Result<Box<dyn AgentSession>> {
-        self.specs.lock().unwrap().push(spec);
-        Ok(Box::new(StubSession {
-            acts: self.acts.clone().into(),
-            outcome: self.outcome.clone(),
-            usage: self.usage,
-            cancelled: false,
-        }))
+impl Hands {
+    pub fn forward(&self, by: Duration) {
+        *self.0.lock().unwrap() += TimeDelta::from_std(by).unwrap();
     }
 }
 
-#[async_trait]
-impl AgentSession for StubSession {
-    async fn next_event(&mut self) -> Option<AgentEvent> {
-        tokio::task::yield_now().await;
-        if self.cancelled {
-            return None;
-        }
-        match self.acts.front() {
-            Some(Act::Hang) => std::future::pending().await,
-            Some(Act::Gate(gate)) => gate.clone().notified().await,
-            Some(Act::Panic) => panic!("the stub was told to panic"),
-            _ => {}
-        }
-        loop {
-            match self.acts.pop_front() {
-                Some(Act::Event(event)) => return Some(event),
-                Some(Act::Gate(_)) => {}
-                Some(Act::Hang | Act::Panic) | None => return None,
-            }
-        }
-    }
-
-    async fn cancel(&mut self) {
-        self.cancelled = true;
-    }
-
-    async fn report(self: Box<Self>) -> SessionReport {
-        SessionReport {
-            outcome: if self.cancelled { Outcome::Cancelled } else { self.outcome },
-            session_id: None,
-            usage: self.usage,
-            denials: Vec::<Denial>::new(),
-            diagnostics: Some("exit code 1; stderr: boom".into()),
-        }
+impl Clock for Hands {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::<Utc>::from(std::time::SystemTime::now()) + *self.0.lock().unwrap()
     }
 }
 
 /// A tenant with a project and a repository, and a factory to work in it.
 pub struct Scene {
     pub storage: MemoryStorage,
+    pub watched: Watched,
+    /// The storage's clock.
+    pub hands: Hands,
     pub factory: Factory,
     pub scope: Scope,
     pub project: Stored<Project>,
     pub repository: Stored<Repository>,
-    pub specs: Arc<Mutex<Vec<SessionSpec>>>,
-}
-
-/// The parts of a scene that a test may change.
-pub struct Setting {
-    pub acts: Vec<Act>,
-    pub outcome: Outcome,
-    pub usage: Usage,
-    pub workspaces: MockWorkspaces,
-    pub repos: MockRepoProvider,
-}
-
-impl Default for Setting {
-    fn default() -> Self {
-        Self {
-            acts: vec![],
-            outcome: Outcome::Succeeded { summary: Some("I did it.".into()) },
-            usage: Usage::default(),
-            workspaces: workspaces(changes(&["src/a.rs"])),
-            repos: repos(BranchState::Missing),
-        }
-    }
-}
-
-pub fn changes(paths: &[&str]) -> Changes {
-    let diff = paths.iter().map(|path| format!("diff --git a/{path} b/{path}\n")).collect();
-    let count = u32::try_from(paths.len()).unwrap();
-    Changes {
-        unified_diff: diff,
-        stats: DiffStats { files_changed: count, insertions: 2 * count, deletions: count },
-        paths: paths.iter().map(|&path| path.into()).collect(),
-    }
-}
-
-/// Checkouts that can be made and removed, but not delivered.
-pub fn bare_workspaces(found: Changes) -> MockWorkspaces {
-    let mut mock = MockWorkspaces::new();
-    mock.expect_prepare().returning(|spec| {
-        Ok(Workspace {
-            path: PathBuf::from(format!("/checkouts/{}", spec.attempt)),
-            git_dir: "/mirror".into(),
-            branch: spec.branch.clone(),
-            base: spec.base.clone(),
-            base_commit: "b".repeat(40),
-            branch_was: None,
-        })
-    });
-    mock.expect_changes().returning(move |_| Ok(found.clone()));
-    mock.expect_remove().returning(|_| Ok(()));
-    mock
-}
-
-pub fn workspaces(found: Changes) -> MockWorkspaces {
-    let nothing = found.paths.is_empty();
-    let mut mock = bare_workspaces(found);
-    mock.expect_commit().returning(move |_, _, _| Ok((!nothing).then(|| "c".repeat(40))));
-    mock.expect_publish().returning(|_, _, _| Ok(()));
-    mock
-}
-
-pub fn repos(state: BranchState) -> MockRepoProvider {
-    let mut mock = MockRepoProvider::new();
-    mock.expect_kind().return_const(RepoKind::Local);
-    mock.expect_access()
-        .returning(|_, repository| Ok(RepoAccess { url: repository.clone_url.clone(), token: None }));
-    mock.expect_branch_state().returning(move |_, _, _| Ok(state.clone()));
-    mock
+    pub agent: Stub,
+    pub ground: Ground,
 }
 
 impl Scene {
-    pub async fn new(setting: Setting) -> Self {
-        let storage = MemoryStorage::default();
-        let tenant = Tenant { name: "T".into(), slug: Slug::parse("t").unwrap() };
-        let tenant = storage.create_tenant(tenant).await.unwrap();
+    /// One whose agent plays these, one after another, the last one again and again.
+    pub async fn new(plays: impl IntoIterator<Item = Play>) -> Self {
+        let ground = Ground::default();
+        Self::with(plays, ground.clone(), |builder| builder.repos(ground.clone()).workspaces(ground)).await
+    }
+
+    /// One whose factory is put together further by the test.
+    pub async fn with(
+        plays: impl IntoIterator<Item = Play>,
+        ground: Ground,
+        build: impl FnOnce(FactoryBuilder) -> FactoryBuilder,
+    ) -> Self {
+        let hands = Hands::default();
+        let storage = MemoryStorage::with_clock(hands.clone());
+        let tenant = storage.create_tenant(Tenant::new("T", Slug::parse("t").unwrap())).await.unwrap();
         let scope = Scope::system(tenant.id, "test");
-        let project = storage.insert(&scope, Project::new("P", "P")).await.unwrap();
+        let project = Project { max_concurrent_agents: 10, ..Project::new("P", "P") };
+        let project = storage.insert(&scope, project).await.unwrap();
         let repository = Repository {
             connector_id: None,
             provider: RepoKind::Local,
@@ -208,14 +88,10 @@ impl Scene {
             is_enabled: true,
         };
         let repository = storage.insert(&scope, repository).await.unwrap();
-        let specs = Arc::<Mutex<Vec<SessionSpec>>>::default();
-        let Setting { acts, outcome, usage, workspaces, repos } = setting;
-        let factory = Factory::builder(storage.clone())
-            .provider(Stub { acts, outcome, usage, specs: specs.clone() })
-            .repos(repos)
-            .workspaces(workspaces)
-            .build();
-        Self { storage, factory, scope, project, repository, specs }
+        let agent = Stub::new(plays, ground.clone());
+        let watched = Watched::new(storage.clone());
+        let factory = build(Factory::builder(watched.clone()).provider(agent.clone())).build();
+        Self { storage, watched, hands, factory, scope, project, repository, agent, ground }
     }
 
     pub fn a_run(&self) -> AgentRun {
@@ -229,6 +105,10 @@ impl Scene {
         self.factory.submit(&self.scope, run).await.unwrap().id
     }
 
+    pub async fn submit_one(&self) -> Id<AgentRun> {
+        self.submit(self.a_run()).await
+    }
+
     pub fn worker(&self) -> RunningWorker {
         self.worker_with(WorkerConfig::default())
     }
@@ -240,19 +120,47 @@ impl Scene {
 
     /// Works the run with a worker of its own, and gives its end and its log.
     pub async fn work(&self, run: Id<AgentRun>) -> (Stored<AgentRun>, Vec<RunEvent>) {
-        self.work_with(run, KeepWorktree::default()).await
+        self.work_with(run, WorkerConfig::default()).await
     }
 
     pub async fn work_with(
         &self,
         run: Id<AgentRun>,
-        keep_worktrees: KeepWorktree,
+        config: WorkerConfig,
     ) -> (Stored<AgentRun>, Vec<RunEvent>) {
-        let worker = self.worker_with(WorkerConfig { keep_worktrees, ..WorkerConfig::default() });
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.factory.wait(&self.scope, run));
-        let ended = ended.await.expect("the run ends").unwrap();
-        worker.stop(Duration::from_secs(20)).await.unwrap();
+        let worker = self.worker_with(config);
+        let ended = self.end(run).await;
+        stop(worker).await;
         (ended, self.log(run).await)
+    }
+
+    /// A worker as a crash takes it: it stops between two steps and clears nothing up.
+    pub fn doomed_worker(&self) -> tokio::task::JoinHandle<()> {
+        let config = WorkerConfig { poll: Duration::from_millis(20), ..WorkerConfig::default() };
+        let worker = Worker::new(&self.factory, config).unwrap();
+        tokio::spawn(worker.run(tokio_util::sync::CancellationToken::new(), Default::default()))
+    }
+
+    /// Takes the run as another worker does, once the lease of the one before has run out.
+    pub async fn take_after_lease(&self) -> Vec<Claim> {
+        self.hands.forward(WorkerConfig::default().lease * 2);
+        let claimant = Claimant { worker: WorkerName::parse("other").unwrap(), providers: vec![STUB] };
+        self.storage.claim(&claimant, 10, Duration::from_secs(30)).await.unwrap()
+    }
+
+    /// Waits for the run's end.
+    pub async fn end(&self, run: Id<AgentRun>) -> Stored<AgentRun> {
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.factory.wait(&self.scope, run));
+        ended.await.expect("the run ends").unwrap()
+    }
+
+    pub async fn run(&self, run: Id<AgentRun>) -> Stored<AgentRun> {
+        self.factory.run(&self.scope, run).await.unwrap()
+    }
+
+    pub async fn until_status(&self, run: Id<AgentRun>, status: RunStatus) -> Stored<AgentRun> {
+        until(&format!("the run is {status}"), async || self.run(run).await.status == status).await;
+        self.run(run).await
     }
 
     /// The whole log, as a client sees it.
@@ -266,4 +174,60 @@ impl Scene {
             })
             .collect()
     }
+
+    pub async fn steps(&self) -> Vec<Stored<RunStep>> {
+        self.all().await
+    }
+
+    /// How the attempts ended, in order.
+    pub async fn ends(&self) -> Vec<Option<AttemptEnd>> {
+        self.all::<RunAttempt>().await.into_iter().map(|attempt| attempt.outcome).collect()
+    }
+
+    /// All there is of an entity.
+    pub async fn all<E: lime_core::Entity>(&self) -> Vec<Stored<E>> {
+        self.storage.all(&self.scope, Query::<E>::all()).await.unwrap()
+    }
+}
+
+/// Stops a worker that has nothing to do any more, or hands back at once what it does.
+pub async fn stop(worker: RunningWorker) {
+    let stopped = tokio::time::timeout(Duration::from_secs(10), worker.stop(Duration::from_secs(5)));
+    stopped.await.expect("the worker stops").unwrap();
+}
+
+/// Waits until it is so.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..4_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never came so that {what}");
+}
+
+/// What was said in a log, by a role.
+pub fn said(log: &[RunEvent], by: MessageRole) -> Vec<String> {
+    log.iter()
+        .filter_map(|recorded| match &recorded.event {
+            AgentEvent::Message { role, text } if *role == by => Some(text.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The lines and error messages of a log, in one text.
+pub fn told(log: &[RunEvent]) -> String {
+    let lines = log.iter().filter_map(|recorded| match &recorded.event {
+        AgentEvent::Message { text, .. } | AgentEvent::Log { text } => Some(text.as_str()),
+        AgentEvent::Error { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A worker's configuration whose checkouts are kept so.
+pub fn keeping(keep_worktrees: KeepWorktree) -> WorkerConfig {
+    WorkerConfig { keep_worktrees, ..WorkerConfig::default() }
 }

@@ -136,6 +136,7 @@ impl Place {
             access: origin.access(),
             base: base.to_owned(),
             branch: branch.to_owned(),
+            place: None,
         }
     }
 

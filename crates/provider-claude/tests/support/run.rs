@@ -27,6 +27,7 @@ pub(crate) fn spec(workdir: &Path, mode: AgentMode, prompt: &str) -> SessionSpec
         instructions: String::new(),
         model: None,
         resume: None,
+        ask: Vec::new(),
         env: Vec::new(),
     }
 }

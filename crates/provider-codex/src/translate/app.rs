@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::{Translator, TurnEnd};
+use crate::dialogue::is_message;
 use crate::failure;
 use crate::wire::app::{
     Delta, DiffUpdated, ErrorHappened, Incoming, ItemChanged, ModelRerouted, Notice, PlanUpdated, RateLimits,
@@ -81,11 +82,14 @@ impl Translator {
                 Ok(opened) => self.opened(opened),
                 Err(_) => Vec::new(),
             },
-            Incoming::Response { answer: Err(error), .. } => {
-                if self.turn_began {
-                    return Vec::new();
+            Incoming::Response { id, answer: Err(error) } => {
+                if is_message(&id) {
+                    let text = format!("Codex did not take a message: {}", error.message);
+                    return vec![AgentEvent::Log { text }];
                 }
-                self.refusal = Some(error.message);
+                if !self.turn_began {
+                    self.refusal = Some(error.message);
+                }
                 Vec::new()
             }
         }
@@ -103,6 +107,8 @@ impl Translator {
                 let turn: TurnChanged = read(params)?;
                 if self.is_ours(&turn) {
                     self.turn_began = true;
+                    // What was sent to the agent may begin another turn, and its end is the one that counts.
+                    self.end = None;
                 }
                 Vec::new()
             }

@@ -4,20 +4,21 @@ use lime_core::runs::{AgentEvent, MessageRole, ToolStatus};
 use serde_json::{Value as Json, json};
 
 use super::{OpenCall, Translator};
+use crate::gate::Call;
 use crate::wire::item::{Item, Kind, Status};
 
 /// The tool that runs commands, as events name it.
-pub(super) const SHELL: &str = "shell";
+pub(crate) const SHELL: &str = "shell";
 /// The tool that changes files, as events name it.
-pub(super) const PATCH: &str = "apply_patch";
+pub(crate) const PATCH: &str = "apply_patch";
 const SEARCH: &str = "web_search";
 const IMAGE: &str = "view_image";
 
 /// The most tool calls that can be open at once; an agent that claims more is not followed further.
 const MAX_OPEN_CALLS: usize = 10_000;
 
-/// A tool call as events tell it.
-struct Call {
+/// A tool call as an item tells it.
+struct Told {
     tool: String,
     input: Json,
     output: Option<String>,
@@ -31,7 +32,7 @@ impl Translator {
         if let Kind::TodoList { items } = &item.kind {
             return self.todo_list(items);
         }
-        let Some(call) = Call::of(&item.kind) else {
+        let Some(call) = Told::of(&item.kind) else {
             return Vec::new();
         };
         self.acting = true;
@@ -85,7 +86,7 @@ impl Translator {
     }
 
     fn call_ended(&mut self, item: Item) -> Vec<AgentEvent> {
-        let Some(call) = Call::of(&item.kind) else {
+        let Some(call) = Told::of(&item.kind) else {
             return Vec::new();
         };
         self.acting = true;
@@ -110,6 +111,24 @@ impl Translator {
             output: call.output,
             duration_ms: took.or(item.duration_ms),
         }]
+    }
+
+    /// A call was denied before it could begin, so that Codex tells nothing of it.
+    pub(crate) fn call_denied(&mut self, call: Call, reason: String) -> [AgentEvent; 2] {
+        self.acting = true;
+        self.deny(call.id.clone(), &call.tool);
+        let event = |call_id, name, status, input, output| AgentEvent::Tool {
+            call_id,
+            name,
+            status,
+            input,
+            output,
+            duration_ms: None,
+        };
+        [
+            event(call.id.clone(), call.tool.clone(), ToolStatus::Started, Some(call.input), None),
+            event(call.id, call.tool, ToolStatus::Denied, None, Some(reason)),
+        ]
     }
 
     /// Ends the calls that the end of the turn cut off; Codex says nothing more about them.
@@ -149,7 +168,7 @@ impl Translator {
     }
 }
 
-impl Call {
+impl Told {
     /// The call that an item is; `None` if it is none.
     fn of(kind: &Kind) -> Option<Self> {
         Some(match kind {

@@ -57,29 +57,57 @@ impl Place {
             .pass("PATH", std::env::var("PATH").unwrap())
     }
 
+    /// What the scripted Codex was told: the lines of messages after the first, and why calls were denied.
+    pub(crate) fn told(&self) -> PathBuf {
+        self.folder.path().join("told.txt")
+    }
+
     /// A Codex that speaks the protocol, and runs `turn` (shell) as its turn, and `interrupt` when interrupted.
     ///
-    /// - `say` prints a line, `done_well` ends the turn.
+    /// - `say` prints a line, `ended` ends the turn, `gate ID COMMAND` asks at the gate.
+    /// - What is sent while the turn runs begins another one, which ends at once.
     pub(crate) fn scripted(&self, turn: &str, interrupt: &str) -> CodexBuilder {
         let thread = format!(r#"{{"thread":{{"id":"{THREAD}"}},"model":"gpt-5"}}"#);
+        let told = self.told();
+        let told = told.display();
         self.shell(&format!(
             r#"
 say() {{ printf '%s\n' "$1"; }}
 message() {{ say '{{"method":"item/completed","params":{{"item":{{"type":"agentMessage","id":"m","text":"'"$1"'"}}}}}}'; }}
-ended() {{ say '{{"method":"turn/completed","params":{{"threadId":"{THREAD}","turn":{{"id":"u","status":"'"$1"'"}}}}}}'; }}
+turn='u'
+begin() {{
+  say '{{"id":'"$1"',"result":{{"turn":{{"id":"'"$turn"'","status":"inProgress"}}}}}}'
+  say '{{"method":"turn/started","params":{{"threadId":"{THREAD}","turn":{{"id":"'"$turn"'","status":"inProgress"}}}}}}'
+}}
+ended() {{ say '{{"method":"turn/completed","params":{{"threadId":"{THREAD}","turn":{{"id":"'"$turn"'","status":"'"$1"'"}}}}}}'; }}
 used() {{ say '{{"method":"thread/tokenUsage/updated","params":{{"threadId":"{THREAD}","tokenUsage":{{"total":{{"inputTokens":'"$1"',"outputTokens":'"$1"'}}}}}}}}'; }}
 tool() {{ say '{{"method":"item/'"$1"'","params":{{"item":{{"type":"commandExecution","id":"'"$2"'","command":"x","status":"completed"}}}}}}'; }}
 denied() {{ say '{{"method":"item/completed","params":{{"item":{{"type":"commandExecution","id":"'"$1"'","command":"x","status":"declined"}}}}}}'; }}
+hook() {{ say '{{"method":"hook/'"$1"'","params":{{"run":{{"eventName":"preToolUse","source":"user","status":"'"$2"'"}}}}}}'; }}
+gate() {{
+  hook started running
+  printf '{{"tool_name":"%s","tool_input":{{"command":"%s"}},"tool_use_id":"%s"}}' "${{3:-Bash}}" "$2" "$1" |
+    sh -c '/bin/sh "$CODEX_HOME/ask"' 2>> '{told}'
+  case $? in 0) hook completed completed ;; *) hook completed blocked; return 1 ;; esac
+}}
+hooks() {{ say '{{"id":'"$1"',"result":{{"data":[{{"hooks":[{{"key":"k","eventName":"preToolUse","source":"user","enabled":true,"currentHash":"h","command":"/bin/sh \"$CODEX_HOME/ask\"","trustStatus":"'"$2"'"}}]}}]}}}}'; }}
 while IFS= read -r line; do
   case "$line" in
     *'"method":"initialize"'*) say '{{"id":1,"result":{{}}}}' ;;
+    *'"id":6,"method":"hooks/list"'*) hooks 6 untrusted ;;
+    *'"method":"config/batchWrite"'*'"trusted_hash":"h"'*) say '{{"id":7,"result":{{}}}}' ;;
+    *'"id":8,"method":"hooks/list"'*) hooks 8 trusted ;;
     *'"method":"thread/start"'* | *'"method":"thread/resume"'*)
       : > "$CODEX_HOME/sessions/rollout"
       say '{{"id":2,"result":{thread}}}' ;;
-    *'"method":"turn/start"'*)
-      say '{{"id":4,"result":{{"turn":{{"id":"u","status":"inProgress"}}}}}}'
-      say '{{"method":"turn/started","params":{{"threadId":"{THREAD}","turn":{{"id":"u","status":"inProgress"}}}}}}'
+    '{{"id":4,'*'"method":"turn/start"'*)
+      begin 4
       {turn}
+      ;;
+    *'"method":"turn/start"'*)
+      printf '%s\n' "$line" >> '{told}'
+      id=${{line#*'"id":'}}; id=${{id%%,*}}; turn="v$id"
+      begin "$id"; message "heard"; used "$((id * 10))"; ended completed
       ;;
     *'"method":"turn/interrupt"'*)
       :
@@ -125,6 +153,7 @@ done
             instructions: String::new(),
             model: None,
             resume: None,
+            ask: Vec::new(),
             env: Vec::new(),
         }
     }

@@ -35,6 +35,8 @@ impl MigratorTrait for Migrator {
             migration!("m0003_planning"),
             migration!("m0004_runs"),
             migration!("m0005_work"),
+            migration!("m0006_queue"),
+            migration!("m0007_events"),
         ]
     }
 }

@@ -1,156 +1,323 @@
+//! Runs whose rows a transaction has locked, what becomes of them, and how that is written: the place in the line
+//! first, then the run, always in the order of their ids, so that no two transactions wait for each other.
+
 use chrono::{DateTime, Utc};
 use lime_core::identity::Tenant;
 use lime_core::ports::Settlement;
-use lime_core::runs::{AgentEvent, AgentRun, AttemptEnd, Outcome, RunSignal, RunStatus};
-use lime_core::{Error, ErrorKind, Id, Result, Stored};
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Value,
+use lime_core::runs::{
+    AgentEvent, AgentRun, AttemptEnd, Outcome, RunAttempt, RunEvent, RunSignal, RunStatus, Seq,
 };
+use lime_core::{Error, ErrorKind, Id, Result, Stored, Topic};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
+use serde_json::json;
 
 use crate::error::{Doing, about, unnamed};
-use crate::events::Batch;
+use crate::events::{self, Batch, Place};
+use crate::nul;
+use crate::storage::{Base, sql};
 use crate::store::read;
-use crate::tables::agent_run::{Column, Entity, Model};
-use crate::{Row, storage};
+use crate::tables::agent_run::{Model, count};
 
-/// A run whose row the transaction has locked.
+/// A run whose rows the transaction has locked.
 pub(super) struct Held {
     pub(super) tenant: Id<Tenant>,
     pub(super) run: Stored<AgentRun>,
-    /// The database's time.
+    /// The database's time, once it was locked.
     pub(super) now: DateTime<Utc>,
+    /// The attempt that works it, if one does.
+    pub(super) token: Option<Id<RunAttempt>>,
+    /// Nothing was said since its state last changed.
+    pub(super) said_nothing: bool,
     /// The state that it was found in.
     found: RunStatus,
+    then: Then,
+    attempt_end: Option<(AttemptEnd, Option<String>)>,
+    events: Vec<AgentEvent>,
 }
 
-/// Columns that are set by `submit` for good, or by `progress`.
-const KEPT: &[Column] = &[
-    Column::ProjectId,
-    Column::TicketId,
-    Column::RepositoryId,
-    Column::AgentId,
-    Column::SessionId,
-    Column::TriggerMessageId,
-    Column::ChannelId,
-    Column::Provider,
-    Column::Mode,
-    Column::InputPrompt,
-    Column::Model,
-    Column::BaseRef,
-    Column::Branch,
-    Column::AllowedPathsJson,
-    Column::ConstraintsJson,
-    Column::InstructionsJson,
-    Column::ProviderSessionId,
-    Column::AttemptId,
-    Column::AttemptCount,
-    Column::StartedAt,
-];
+/// What becomes of a run's place in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It stays with its worker, who is told what was asked.
+    Stays,
+    /// It waits for a worker, at once or from a time on.
+    Waits(Option<DateTime<Utc>>),
+    /// It is on hold.
+    Paused,
+    /// It is given up.
+    Gone,
+}
 
-/// The runs that meet a condition, which ends with the lock that it takes; one that cannot be read is an error by
-/// itself.
+/// A run as it was written, and what its log tells of it.
+pub(super) struct Saved {
+    pub(super) stored: Stored<AgentRun>,
+    pub(super) events: Vec<RunEvent>,
+    then: Then,
+}
+
+/// Locks runs and their places, which are found by what comes before and after the join with `run_queue AS place`, and
+/// waits for others that have locked them, or does `SKIP LOCKED`; one that cannot be read is an error by itself.
 pub(super) async fn lock(
     db: &impl ConnectionTrait,
     operation: &'static str,
-    condition: &str,
+    [from, condition, waiting]: [&str; 3],
     values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<Result<Held>>> {
-    let statement = format!("SELECT *, clock_timestamp() AS clock FROM agent_runs WHERE {condition}");
-    let rows = db.query_all_raw(storage::sql(statement, values)).await;
+) -> Result<Vec<(Id<AgentRun>, Result<Held>)>> {
+    let statement = format!(
+        "SELECT run.*, CASE WHEN place.started THEN place.token END AS place_token,
+             place.last_seq AS place_last_seq, clock_timestamp() AS clock
+         FROM {from} run_queue AS place JOIN agent_runs AS run ON run.id = place.run_id
+         WHERE {condition}
+         ORDER BY place.run_id FOR UPDATE OF place {waiting} FOR NO KEY UPDATE OF run {waiting}"
+    );
+    let rows = db.query_all_raw(sql(statement, values)).await;
     let rows = rows.map_err(|error| unnamed(operation, &error))?;
-    let held = |row: &sea_orm::QueryResult| {
-        let columns =
-            Model::from_query_result(row, "").and_then(|model| Ok((model, row.try_get("", "clock")?)));
-        let (model, now) = columns.map_err(|error| unnamed(operation, &error))?;
-        let tenant = Id::new(model.tenant_id);
-        let run = read::<AgentRun>(operation, model)?;
-        Ok(Held { tenant, found: run.status, run, now })
+    rows.iter().map(|row| of_row(operation, row)).collect()
+}
+
+/// Locks a run that has no place in the line.
+pub(super) async fn lock_placeless(
+    db: &impl ConnectionTrait,
+    operation: &'static str,
+    tenant: Id<Tenant>,
+    run: Id<AgentRun>,
+) -> Result<Option<Held>> {
+    let statement = "SELECT run.*, NULL::bigint AS place_token, run.last_seq AS place_last_seq,
+             clock_timestamp() AS clock
+         FROM agent_runs AS run WHERE run.tenant_id = $1 AND run.id = $2 FOR NO KEY UPDATE";
+    let row = db.query_one_raw(sql(statement, [tenant.raw().into(), run.raw().into()])).await;
+    let row = row.map_err(|error| unnamed(operation, &error))?;
+    row.map(|row| of_row(operation, &row)?.1).transpose()
+}
+
+fn of_row(operation: &'static str, row: &QueryResult) -> Result<(Id<AgentRun>, Result<Held>)> {
+    let columns = || -> Result<_, DbErr> {
+        let token: Option<i64> = row.try_get("", "place_token")?;
+        let last_seq: Seq = row.try_get("", "place_last_seq")?;
+        Ok((Model::from_query_result(row, "")?, token, last_seq, row.try_get("", "clock")?))
     };
-    Ok(rows.iter().map(held).collect())
+    let (model, token, last_seq, now) = columns().map_err(|error| unnamed(operation, &error))?;
+    let (id, tenant) = (Id::new(model.id), Id::new(model.tenant_id));
+    let held = read::<AgentRun>(operation, model).map(|mut run| {
+        let said_nothing = run.last_seq == last_seq;
+        run.value.last_seq = last_seq;
+        let (found, token) = (run.status, token.map(Id::new));
+        let (then, attempt_end, events) = (Then::Stays, None, Vec::new());
+        Held { tenant, run, now, token, said_nothing, found, then, attempt_end, events }
+    });
+    Ok((id, held))
 }
 
 impl Held {
-    fn signal(&mut self, operation: &'static str, signal: RunSignal) -> Result<()> {
-        self.run.value.status = self.found.after(signal).map_err(|illegal| {
-            Error::new(ErrorKind::Conflict, operation, illegal.to_string()).with("run", self.run.id)
-        })?;
-        self.run.value.lease_expires_at = None;
-        Ok(())
-    }
-
-    /// Ends the run; gives its last events.
-    pub(super) fn close(&mut self, operation: &'static str, settlement: Settlement) -> Result<Batch> {
-        self.signal(operation, settlement.outcome.signal())?;
-        self.run.value.settle(&settlement);
-        self.run.value.ended_at = Some(self.now);
-        let closing = AgentEvent::status(self.run.status, None);
-        Ok(Batch::of(settlement.events.into_iter().chain([closing])))
-    }
-
-    /// Queues the run again, or cancels it; gives the event that says so.
-    pub(super) fn put_down(
+    pub(super) fn signal(
         &mut self,
         operation: &'static str,
         signal: RunSignal,
-        detail: Option<&str>,
-    ) -> Result<Batch> {
-        self.signal(operation, signal)?;
-        if self.run.status.is_final() {
-            self.run.value.stop_reason = Some((&Outcome::Cancelled).into());
-            self.run.value.ended_at = Some(self.now);
-        }
-        Ok(Batch::of([AgentEvent::status(self.run.status, detail)]))
+        then: Then,
+        detail: Option<String>,
+    ) -> Result<()> {
+        let status = self.run.status.after(signal).map_err(|illegal| {
+            Error::new(ErrorKind::Conflict, operation, illegal.to_string()).with("run", self.run.id)
+        })?;
+        self.run.value.status = status;
+        self.run.value.ended_at = status.is_final().then_some(self.now);
+        self.then = then;
+        self.events.push(AgentEvent::Status { status, detail });
+        Ok(())
     }
 
-    /// Writes the run and its events.
-    ///
-    /// - The state that it was found in is in the `WHERE`, and the new one is what the state machine made of it.
-    pub(super) async fn save(
-        mut self,
-        db: &impl ConnectionTrait,
-        operation: &'static str,
-        events: Batch,
-    ) -> Result<Stored<AgentRun>> {
-        self.run.value.last_seq += events.len();
-        let mut row = self.run.value.active();
-        KEPT.iter().for_each(|column| row.not_set(*column));
-        let saved = Entity::update_many()
-            .set(row)
-            .col_expr(Column::Version, Expr::col(Column::Version).add(1))
-            .col_expr(Column::UpdatedAt, Expr::cust("clock_timestamp()"))
-            .filter(Column::TenantId.eq(self.tenant.raw()))
-            .filter(Column::Id.eq(self.run.id.raw()))
-            .filter(Column::Status.eq(self.found.as_str()))
-            .exec_with_returning(db)
-            .await
-            .map_err(|error| about::<AgentRun>(operation, Doing::Write, &error))?
-            .pop();
-        let saved = saved.ok_or_else(|| {
-            let message = "the run changed its state under its lock";
-            Error::new(ErrorKind::Unexpected, operation, message).with("run", self.run.id)
-        })?;
-        let saved = read::<AgentRun>(operation, saved)?;
-        if events.len() > 0 {
-            let logged = events.insert(db, self.tenant, &saved, saved.id).await;
-            logged.map_err(|error| unnamed(operation, &error))?;
+    pub(super) fn say(&mut self, events: Vec<AgentEvent>) {
+        self.events.extend(events);
+    }
+
+    pub(super) fn end_attempt(&mut self, end: AttemptEnd, error: Option<String>) {
+        self.attempt_end = Some((end, error));
+    }
+
+    /// Ends the run.
+    pub(super) fn close(&mut self, operation: &'static str, settlement: Settlement) -> Result<()> {
+        let signal = settlement.outcome.signal();
+        if self.found == RunStatus::WaitingApproval && self.found.after(signal).is_err() {
+            // With its end its questions are void, so it does not wait any more.
+            self.signal(operation, RunSignal::Answer, Then::Stays, None)?;
         }
-        Ok(saved)
+        let status = self.run.status;
+        self.run.value.settle(&settlement);
+        self.run.value.status = status;
+        self.say(settlement.events);
+        self.signal(operation, signal, Then::Gone, None)
+    }
+
+    /// Cancels the run, which nobody works any more.
+    pub(super) fn cancel(&mut self, operation: &'static str) -> Result<()> {
+        self.run.value.stop_reason = Some((&Outcome::Cancelled).into());
+        self.signal(operation, RunSignal::Cancel, Then::Gone, None)
+    }
+
+    /// Puts the run down that has no worker any more: cancelled or paused if that was asked for, else as said.
+    pub(super) fn put_down(
+        &mut self,
+        operation: &'static str,
+        then: Then,
+        detail: Option<String>,
+    ) -> Result<()> {
+        if self.run.cancel_requested_at.is_some() {
+            self.cancel(operation)
+        } else if self.run.pause_requested_at.is_some() {
+            self.signal(operation, RunSignal::Pause, Then::Paused, None)
+        } else {
+            self.signal(operation, RunSignal::HandBack, then, detail)
+        }
+    }
+
+    /// What is written of it, by the names of [`SAVE`].
+    fn columns(&self, last_seq: Seq) -> serde_json::Value {
+        let run = &self.run.value;
+        let failure = run.failure.as_ref();
+        let (state, due_at) = match self.then {
+            Then::Stays => (Some(2), None),
+            Then::Waits(Some(from)) if from > self.now => (Some(1), Some(from)),
+            Then::Waits(_) => (Some(0), None),
+            Then::Paused => (Some(3), None),
+            Then::Gone => (None, None),
+        };
+        let (outcome, attempt_error) = self.attempt_end.clone().unzip();
+        json!({
+            "tenant_id": self.tenant.raw(),
+            "run_id": self.run.id.raw(),
+            "now": self.now,
+            "found": self.found,
+            "status": run.status,
+            "stop_reason": run.stop_reason,
+            "error": failure.map(|failure| nul::text(failure.message.clone())),
+            "error_type": failure.map(|failure| failure.kind),
+            "error_retry_at": failure.and_then(|failure| failure.retry_at),
+            "output_summary": run.output_summary.clone().map(nul::text),
+            "artifacts": nul::json(json!(run.artifacts)),
+            "turns": run.usage.turns,
+            "input_tokens": count(run.usage.input_tokens),
+            "cached_input_tokens": count(run.usage.cached_input_tokens),
+            "cache_write_tokens": count(run.usage.cache_write_tokens),
+            "output_tokens": count(run.usage.output_tokens),
+            "tool_calls": nul::json(json!(run.tool_calls)),
+            "cost_micros": run.usage.cost.unwrap_or_default().0.max(0),
+            "cost_known": run.usage.cost.is_some(),
+            "crash_count": run.crash_count,
+            "failure_count": run.failure_count,
+            "cancel_requested_at": run.cancel_requested_at,
+            "pause_requested_at": run.pause_requested_at,
+            "run_at": run.run_at,
+            "last_seq": last_seq,
+            "ended_at": run.ended_at,
+            "attempt_id": run.attempt_id.map(Id::raw),
+            "outcome": outcome,
+            "attempt_error": attempt_error.flatten().map(nul::text),
+            "state": state,
+            "due_at": due_at,
+        })
     }
 }
 
-/// Ends the attempt that held the run's last lease.
-pub(super) async fn end_attempt(
+/// Writes runs, their attempts and their places; gives how many runs were in the state that they were found in.
+///
+/// - A place that is given up takes the open questions along: they become void.
+const SAVE: &str = "WITH given AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset($1::jsonb) AS given (
+            tenant_id BIGINT, run_id BIGINT, now TIMESTAMPTZ, found TEXT, status TEXT, stop_reason TEXT, error TEXT,
+            error_type TEXT, error_retry_at TIMESTAMPTZ, output_summary TEXT, artifacts JSONB, turns BIGINT,
+            input_tokens BIGINT, cached_input_tokens BIGINT, cache_write_tokens BIGINT, output_tokens BIGINT,
+            tool_calls JSONB, cost_micros BIGINT, cost_known BOOLEAN, crash_count INT, failure_count INT,
+            cancel_requested_at TIMESTAMPTZ, pause_requested_at TIMESTAMPTZ, run_at TIMESTAMPTZ, last_seq BIGINT,
+            ended_at TIMESTAMPTZ, attempt_id BIGINT, outcome TEXT, attempt_error TEXT, state SMALLINT,
+            due_at TIMESTAMPTZ)
+    ), saved AS (
+        UPDATE agent_runs AS run
+        SET status = given.status, stop_reason = given.stop_reason, error = given.error, error_type = given.error_type,
+            error_retry_at = given.error_retry_at, output_summary = given.output_summary,
+            artifacts_json = given.artifacts, turn_count = given.turns, token_input_count = given.input_tokens,
+            token_cached_input_count = given.cached_input_tokens, token_cache_write_count = given.cache_write_tokens,
+            token_output_count = given.output_tokens, tool_calls = given.tool_calls, cost_micros = given.cost_micros,
+            cost_known = given.cost_known, crash_count = given.crash_count, failure_count = given.failure_count,
+            cancel_requested_at = given.cancel_requested_at, pause_requested_at = given.pause_requested_at,
+            run_at = given.run_at, last_seq = given.last_seq, ended_at = given.ended_at,
+            version = run.version + 1, updated_at = given.now
+        FROM given
+        WHERE run.id = given.run_id AND run.tenant_id = given.tenant_id AND run.status = given.found
+        RETURNING run.id
+    ), ended AS (
+        UPDATE run_attempts AS attempt
+        SET outcome = given.outcome, error = given.attempt_error, ended_at = given.now,
+            version = attempt.version + 1, updated_at = given.now
+        FROM given
+        WHERE attempt.id = given.attempt_id AND attempt.run_id = given.run_id AND given.outcome IS NOT NULL
+          AND attempt.outcome IS NULL
+    ), gone AS (
+        DELETE FROM run_queue AS place USING given WHERE place.run_id = given.run_id AND given.state IS NULL
+    ), put AS (
+        UPDATE run_queue AS place
+        SET state = given.state, due_at = given.due_at, queued_at = given.now, last_seq = given.last_seq,
+            token = NULL, lease_expires_at = NULL, started = FALSE, cancel_requested = FALSE, pause_requested = FALSE
+        FROM given WHERE place.run_id = given.run_id AND given.state <> 2
+    ), told AS (
+        UPDATE run_queue AS place
+        SET cancel_requested = given.cancel_requested_at IS NOT NULL,
+            pause_requested = given.pause_requested_at IS NOT NULL
+        FROM given WHERE place.run_id = given.run_id AND given.state = 2
+    ), void AS (
+        UPDATE approvals AS approval
+        SET status = 'void', version = approval.version + 1, updated_at = given.now
+        FROM given
+        WHERE approval.tenant_id = given.tenant_id AND approval.run_id = given.run_id AND approval.status = 'pending'
+          AND given.state IS NULL
+    )
+    SELECT count(*) AS saved FROM saved";
+
+/// Writes what has become of runs that this transaction has locked, and their events.
+pub(super) async fn save(
     db: &impl ConnectionTrait,
     operation: &'static str,
-    run: &Stored<AgentRun>,
-    end: AttemptEnd,
-    error: Option<&str>,
-) -> Result<()> {
-    let statement = "UPDATE run_attempts
-         SET outcome = $3, error = $4, ended_at = clock_timestamp(), version = version + 1, updated_at = clock_timestamp()
-         WHERE run_id = $1 AND id = $2 AND outcome IS NULL";
-    let values = [run.id.raw().into(), run.attempt_id.map(Id::raw).into(), end.as_str().into(), error.into()];
-    let ended = db.execute_raw(storage::sql(statement, values)).await;
-    ended.map(|_| ()).map_err(|error| unnamed(operation, &error))
+    held: Vec<Held>,
+) -> Result<Vec<Saved>> {
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut columns, mut batches, mut saved) = (Vec::new(), Vec::new(), Vec::new());
+    for mut held in held {
+        let batch = Batch::of(std::mem::take(&mut held.events));
+        let after = held.run.last_seq;
+        let last_seq = after + batch.len();
+        columns.push(held.columns(last_seq));
+        let Held { tenant, run: mut stored, now, then, .. } = held;
+        batches
+            .push((Place { tenant, run: stored.id, attempt: stored.attempt_id.map(Id::raw), after }, batch));
+        stored.version += 1;
+        stored.updated_at = now;
+        stored.value.last_seq = last_seq;
+        saved.push(Saved { stored, events: Vec::new(), then });
+    }
+    let given = serde_json::Value::from(columns);
+    let row = db.query_one_raw(sql(SAVE, [given.into()])).await;
+    let row = row.map_err(|error| about::<AgentRun>(operation, Doing::Write, &error))?;
+    let count: i64 =
+        row.map_or(Ok(0), |row| row.try_get("", "saved")).map_err(|error| unnamed(operation, &error))?;
+    if usize::try_from(count) != Ok(saved.len()) {
+        let message = "a run changed its state under its lock";
+        return Err(Error::new(ErrorKind::Unexpected, operation, message));
+    }
+    let recorded = events::record(db, batches).await.map_err(|error| unnamed(operation, &error))?;
+    for (run, (_, events)) in saved.iter_mut().zip(recorded) {
+        run.events = events;
+    }
+    Ok(saved)
+}
+
+/// Says what has become of runs, after the commit.
+pub(super) fn tell(base: &Base, saved: &[Saved]) {
+    for run in saved {
+        base.news.recorded(run.stored.id, &run.events);
+    }
+    // An end makes room under the limits.
+    if saved.iter().any(|run| matches!(run.then, Then::Waits(_) | Then::Gone)) {
+        base.news.wake(Topic::Queue);
+    }
 }

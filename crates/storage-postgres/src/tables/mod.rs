@@ -2,11 +2,15 @@
 #![allow(unreachable_pub, reason = "what SeaORM's derives make is public")]
 
 pub(crate) mod agent_run;
+pub(crate) mod approval;
+mod approval_policy;
 mod board;
 mod code_diff;
+mod effect;
 mod project;
 mod repository;
 pub(crate) mod run_attempt;
+pub(crate) mod run_input;
 mod run_step;
 pub(crate) mod tenant;
 mod ticket;
@@ -25,6 +29,14 @@ fn id<E>(raw: Option<i64>) -> Option<Id<E>> {
 
 fn raw<E>(id: Option<Id<E>>) -> Option<i64> {
     id.map(Id::raw)
+}
+
+fn ids<E>(raw: Vec<i64>) -> Vec<Id<E>> {
+    raw.into_iter().map(Id::new).collect()
+}
+
+fn raws<E>(ids: Vec<Id<E>>) -> Vec<i64> {
+    ids.into_iter().map(Id::raw).collect()
 }
 
 /// The word of an enum, which is its text.

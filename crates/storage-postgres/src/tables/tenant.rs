@@ -7,6 +7,7 @@ pub struct Model {
     pub id: i64,
     pub name: String,
     pub slug: String,
+    pub max_concurrent_runs: Option<i32>,
     pub version: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::planning::Project;
 use lime_core::ports::{Claim, Claimant, Queue, Settlement, WorkerName};
-use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Outcome, ProviderId, Usage};
+use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Outcome, ProviderId};
 use lime_core::{Scope, Store, Stored};
 use lime_storage_postgres::sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
@@ -91,9 +91,13 @@ pub fn options() -> PoolOptions {
     PoolOptions { live_poll: Duration::from_millis(50), ..PoolOptions::default() }
 }
 
+pub fn statement(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Postgres, sql.to_owned())
+}
+
 /// The first column of every row, as text.
 pub async fn texts(db: &DatabaseConnection, sql: &str) -> Vec<String> {
-    let rows = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql.to_owned())).await.unwrap();
+    let rows = db.query_all_raw(statement(sql)).await.unwrap();
     rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }
 
@@ -101,15 +105,22 @@ pub async fn texts(db: &DatabaseConnection, sql: &str) -> Vec<String> {
 pub async fn scene(storage: &PgStorage) -> (Scope, Stored<Project>) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let slug = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let tenant = Tenant { name: "T".into(), slug: Slug::parse(slug).unwrap() };
+    let tenant = Tenant::new("T", Slug::parse(slug).unwrap());
     let scope = Scope::system(storage.create_tenant(tenant).await.unwrap().id, "a test");
     let project = storage.insert(&scope, Project::new("P", "P")).await.unwrap();
     (scope, project)
 }
 
+/// A lease that outlives every test.
+pub const LONG: Duration = Duration::from_secs(600);
+
+/// A run that has not been stored.
+pub fn a_run(project: &Stored<Project>) -> AgentRun {
+    AgentRun::new(project.id, ProviderId::from_static("replay"), AgentMode::Implement, "do it")
+}
+
 pub async fn submit(storage: &PgStorage, scope: &Scope, project: &Stored<Project>) -> Stored<AgentRun> {
-    let run = AgentRun::new(project.id, ProviderId::from_static("replay"), AgentMode::Implement, "do it");
-    storage.submit(scope, run).await.unwrap()
+    storage.submit(scope, a_run(project)).await.unwrap()
 }
 
 /// Leases the only run that waits.
@@ -127,12 +138,5 @@ pub fn log(text: impl Into<String>) -> AgentEvent {
 }
 
 pub fn settlement(outcome: Outcome) -> Settlement {
-    Settlement {
-        outcome,
-        summary: None,
-        usage: Usage::default(),
-        tool_calls: Vec::new(),
-        artifacts: Vec::new(),
-        events: Vec::new(),
-    }
+    Settlement::new(outcome)
 }

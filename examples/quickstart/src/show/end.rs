@@ -47,7 +47,9 @@ impl End {
     /// Where everything is, name and value.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
-        if let (Some(diff), Some(branch)) = (&self.diff, &self.run.branch) {
+        if let (RunStatus::Succeeded, Some(diff), Some(branch)) =
+            (self.run.status, &self.diff, &self.run.branch)
+        {
             facts.push(("branch", branch.clone()));
             facts.push(("commit", diff.head_ref.clone()));
             facts.push(("look at it", look(&self.repository, branch)));

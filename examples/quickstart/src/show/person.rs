@@ -107,6 +107,8 @@ impl Person {
                 let took = duration_ms.map_or_else(|| call.since.elapsed(), Duration::from_millis);
                 self.call(&call, status, took, output.as_deref());
             }
+            // Nothing is asked here unless somebody has stored a policy that says so.
+            AgentEvent::Approval { status, summary, .. } => self.aside(&format!("{status}: {summary}")),
             AgentEvent::Artifact { name, url, .. } => {
                 self.aside(&format!("made {name} {}", url.unwrap_or_default()));
             }

@@ -1,0 +1,270 @@
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, value_parser};
+use lime_core::Id;
+use lime_core::governance::Approval;
+use lime_core::identity::Slug;
+use lime_core::runs::{AgentRun, RunStatus, Seq};
+
+use crate::age::Age;
+
+/// Look after an Assembly Lime factory: its database, its queue and its runs
+#[derive(Debug, Parser)]
+#[command(name = "lime", version, after_help = STATUSES, after_long_help = MORE)]
+pub(crate) struct Lime {
+    /// The PostgreSQL server that the factory keeps everything in
+    ///
+    /// Other programs can read your command line; to keep a password out of it, use the variable, ~/.pgpass, or a URL
+    /// without one.
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) database_url: Option<String>,
+
+    /// The tenant, by its slug
+    ///
+    /// Not needed if there is only one, nor for a run or question that is named by its id; where it is given, what
+    /// belongs to others is not found.
+    #[arg(long, global = true, env = "LIME_TENANT", value_name = "SLUG", value_parser = slug)]
+    pub(crate) tenant: Option<Slug>,
+
+    /// Prints one JSON document instead of text; for `runs follow`, one on each line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Does what cannot be undone without asking
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Brings the tables up to date
+    Migrate {
+        /// Changes nothing: says what is missing, and ends with 1 if anything is
+        #[arg(long, visible_alias = "dry-run")]
+        check: bool,
+    },
+    /// Tenants and their limits
+    #[command(subcommand)]
+    Tenants(TenantsCommand),
+    /// Runs: look at them, and say what becomes of them
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Questions of runs to people
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
+    /// Runs that failed because they lost worker after worker
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// The line of runs that wait for workers, of all tenants
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Deletes the events of runs that ended long ago; the runs stay
+    ///
+    /// Of all tenants. The runs keep their steps, tool calls, diffs and costs, and say when their events went.
+    Purge {
+        /// How long ago they ended at least, such as 90d, 12h or 4w
+        #[arg(long, value_name = "AGE", value_parser = Age::parse)]
+        older_than: Age,
+        /// Deletes nothing, and says how many it would be
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Makes room for the events of the coming months; workers do it, too
+    Maintain,
+    /// Looks whether everything is as it should be; ends with 1 if something is not
+    Doctor {
+        /// The folder in which workers keep checkouts, to look at its disk
+        #[arg(long, env = "LIME_STATE_DIR", value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantsCommand {
+    /// Every tenant, and how many of its runs wait and are worked
+    List,
+    /// Makes a tenant
+    Create {
+        /// Its short name in addresses: 1 to 63 of a-z, 0-9 and `-`
+        #[arg(value_parser = slug)]
+        slug: Slug,
+        /// The name that people see [default: the slug]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Limits how many of a tenant's runs are worked at once
+    Limit {
+        /// The tenant
+        #[arg(value_parser = slug)]
+        slug: Slug,
+        /// How many, 1 to 100000, or `none`
+        #[arg(value_parser = most)]
+        most: Most,
+    },
+}
+
+/// A limit on concurrent runs; none is a word of its own, so that it is never meant by accident.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most(pub(crate) Option<i32>);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// The newest runs
+    List {
+        /// Only those in this state; may be repeated
+        #[arg(long, value_name = "STATE", value_parser = RunStatus::parse)]
+        status: Vec<RunStatus>,
+        /// Only those of this project, by its key or id
+        #[arg(long, value_name = "KEY|ID")]
+        project: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Everything about a run: attempts, steps, effects, questions
+    Show {
+        /// The run
+        id: Id<AgentRun>,
+    },
+    /// What happens in a run, from its beginning to its end, live
+    ///
+    /// Ctrl-C ends the looking and not the run.
+    Follow {
+        /// The run
+        id: Id<AgentRun>,
+        /// Begins after this position
+        #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = value_parser!(i64).range(0..))]
+        after: Seq,
+    },
+    /// Ends a run, whether it waits or is worked
+    Cancel {
+        /// The run
+        id: Id<AgentRun>,
+    },
+    /// Puts a run on hold; one that is worked is handed back first
+    Pause {
+        /// The run
+        id: Id<AgentRun>,
+    },
+    /// Lets a paused run go on
+    Resume {
+        /// The run
+        id: Id<AgentRun>,
+    },
+    /// Puts a run that failed back into the line
+    Requeue {
+        /// The run
+        id: Id<AgentRun>,
+    },
+    /// Says something to the agent of a run
+    Say {
+        /// The run
+        id: Id<AgentRun>,
+        /// What is said, or `-` to read it from standard input
+        text: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// Open questions, the oldest first
+    List {
+        /// Only those of this run, answered ones too
+        #[arg(long, value_name = "ID")]
+        run: Option<Id<AgentRun>>,
+        /// Asks every tenant
+        #[arg(long, conflicts_with = "run")]
+        all_tenants: bool,
+    },
+    /// Answers yes
+    Approve(AnswerArgs),
+    /// Answers no
+    Deny(AnswerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnswerArgs {
+    /// The question
+    pub(crate) id: Id<Approval>,
+    /// What is said with it, for the agent
+    #[arg(long)]
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// The newest of them
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Puts them back into the line
+    Requeue {
+        /// One of them
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<Id<AgentRun>>,
+        /// All of the tenant
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// How many runs are where in the line
+    Depth,
+    /// Gives queued runs that have lost their place in the line a new one; workers do it, too
+    Sweep,
+}
+
+/// How much of a list is shown.
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=500))]
+    pub(crate) limit: u32,
+    /// Goes on after this id: the last one of the list before
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<Id<AgentRun>>,
+    /// Asks every tenant
+    #[arg(long)]
+    pub(crate) all_tenants: bool,
+}
+
+fn slug(text: &str) -> Result<Slug, lime_core::Invalid> {
+    Slug::parse(text)
+}
+
+fn most(text: &str) -> Result<Most, String> {
+    match text {
+        "none" => Ok(Most(None)),
+        number => match number.parse() {
+            Ok(most) => Ok(Most(Some(most))),
+            Err(_) => Err("must be a whole number, or `none`".to_owned()),
+        },
+    }
+}
+
+const STATUSES: &str = "\
+Exit status: 0 done, 1 not done or not well, 2 asked for wrongly, 3 what was named is not there.
+'--help' tells more; docs/runbooks.md says which command helps in which trouble.";
+
+const MORE: &str = "\
+Exit status:
+  0  done
+  1  not done, or something is not well; the message says why and what to do
+  2  asked for in a way that cannot be done, or not confirmed where nobody could be asked
+  3  what was named is not there, or belongs to another tenant
+
+Answers are on standard output, all else is on standard error. RUST_LOG=debug shows what is asked of the database.
+docs/runbooks.md says which command helps in which trouble.";

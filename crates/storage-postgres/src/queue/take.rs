@@ -1,0 +1,162 @@
+//! How runs are taken out of the line, and put back when their worker was lost.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lime_core::Result;
+use lime_core::ports::Claimant;
+use lime_core::runs::{AgentRun, AttemptEnd, Lease};
+use lime_core::{Entity, Id};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+
+use super::held::{self, Held, Then};
+use super::{arrays, millis};
+use crate::PgStorage;
+use crate::error::unnamed;
+use crate::storage::{Base, commit, sql};
+
+const OPERATION: &str = "queue.take";
+
+/// A row of `run_queue_take`: a lease, or a run whose worker was lost.
+enum Taken {
+    Lease(Lease),
+    Lost(Id<AgentRun>),
+}
+
+fn taken(row: &QueryResult) -> Result<Taken, DbErr> {
+    let (tenant, run): (i64, i64) = (row.try_get("", "tenant")?, row.try_get("", "run")?);
+    let attempt: Option<i64> = row.try_get("", "attempt")?;
+    Ok(match attempt {
+        Some(attempt) => {
+            Taken::Lease(Lease { tenant: Id::new(tenant), run: Id::new(run), attempt: Id::new(attempt) })
+        }
+        None => Taken::Lost(Id::new(run)),
+    })
+}
+
+pub(super) async fn take(
+    storage: &PgStorage,
+    claimant: &Claimant,
+    max: usize,
+    lease: Duration,
+) -> Result<Vec<Lease>> {
+    if max == 0 || claimant.providers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (this, claimant) = (storage.clone(), claimant.clone());
+    let span = tracing::debug_span!("storage", operation = OPERATION, table = "run_queue");
+    let (caller, answer) = tokio::sync::oneshot::channel();
+    let work = async move {
+        let result = take_or_rescue(&this, &claimant, max, lease).await;
+        if let Err(Ok(leases)) = caller.send(result) {
+            // Nobody waits for them any more.
+            if let Err(error) = put_back(this.base(), &leases).await {
+                tracing::warn!(%error, "runs that nobody waited for go back when their leases run out");
+            }
+        }
+        Ok(())
+    };
+    storage.detached(OPERATION, span, work).await?;
+    answer.await.unwrap_or_else(|_| Ok(Vec::new()))
+}
+
+async fn take_or_rescue(
+    storage: &PgStorage,
+    claimant: &Claimant,
+    max: usize,
+    lease: Duration,
+) -> Result<Vec<Lease>> {
+    let base = storage.base();
+    let last_tenant = &storage.queue().last_tenant;
+    let providers: Vec<String> = claimant.providers.iter().map(|id| id.as_str().to_owned()).collect();
+    let mut is_rescued = false;
+    loop {
+        let values = [
+            providers.clone().into(),
+            i32::try_from(max).unwrap_or(i32::MAX).into(),
+            millis(lease).into(),
+            last_tenant.load(Ordering::Relaxed).into(),
+            is_rescued.into(),
+        ];
+        let statement = "SELECT tenant, run, attempt FROM run_queue_take($1, $2, $3, $4, $5)";
+        let rows = base.db.query_all_raw(sql(statement, values)).await;
+        let rows = rows.map_err(|error| unnamed(OPERATION, &error))?;
+        let (mut leases, mut lost) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in &rows {
+            match taken(row).map_err(|error| unnamed(OPERATION, &error))? {
+                Taken::Lease(lease) => leases.push(lease),
+                Taken::Lost(run) => lost.push(run),
+            }
+        }
+        if lost.is_empty() {
+            if let Some(last) = leases.last() {
+                last_tenant.store(last.tenant.raw(), Ordering::Relaxed);
+                storage.queue().dust.settle(base, leases.len());
+            }
+            return Ok(leases);
+        }
+        rescue(base, &lost).await?;
+        is_rescued = true;
+    }
+}
+
+/// Puts runs back whose attempts have not begun.
+async fn put_back(base: &Base, leases: &[Lease]) -> Result<()> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let statement = "WITH place AS MATERIALIZED (
+            SELECT place.run_id FROM UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token)
+            JOIN run_queue AS place USING (tenant_id, run_id, token)
+            WHERE place.state = 2 AND NOT place.started
+            ORDER BY place.run_id FOR NO KEY UPDATE OF place
+        )
+        UPDATE run_queue SET state = 0, token = NULL, lease_expires_at = NULL, due_at = NULL
+        WHERE run_id = ANY (ARRAY(SELECT run_id FROM place))";
+    let put = base.db.execute_raw(sql(statement, arrays(leases.iter()))).await;
+    put.map_err(|error| unnamed(OPERATION, &error))?;
+    base.news.wake(lime_core::Topic::Queue);
+    Ok(())
+}
+
+/// Takes back what lost workers held.
+async fn rescue(base: &Base, lost: &[Id<AgentRun>]) -> Result<()> {
+    const OPERATION: &str = "queue.rescue";
+    let tx = base.begin(OPERATION).await?;
+    let runs: Vec<i64> = lost.iter().map(|run| run.raw()).collect();
+    let condition = "place.run_id = ANY ($1) AND place.state = 2 AND place.started
+        AND place.lease_expires_at <= clock_timestamp()";
+    let found = held::lock(&tx, OPERATION, ["", condition, "SKIP LOCKED"], [runs.into()]).await?;
+    let mut saved = Vec::new();
+    for (run, held) in found {
+        match held.and_then(|held| lose(OPERATION, held)) {
+            Ok(held) => saved.push(held),
+            Err(error) => {
+                tracing::error!(%error, %run, "a lost run is left aside; it needs another version, or an operator");
+                // It must not keep all others from being worked.
+                let later =
+                    "UPDATE run_queue SET due_at = clock_timestamp() + interval '1 minute' WHERE run_id = $1";
+                let put_off = tx.execute_raw(sql(later, [run.raw().into()])).await;
+                put_off.map_err(|error| unnamed(OPERATION, &error))?;
+            }
+        }
+    }
+    let saved = held::save(&tx, OPERATION, saved).await?;
+    commit(OPERATION, tx).await?;
+    for run in &saved {
+        let (id, crashes, status) = (run.stored.id, run.stored.crash_count, run.stored.status);
+        tracing::warn!(run = %id, crashes, %status, "a worker was lost with its {}", AgentRun::NAME);
+    }
+    held::tell(base, &saved);
+    Ok(())
+}
+
+fn lose(operation: &'static str, mut held: Held) -> Result<Held> {
+    let end = held.run.value.lose_worker(held.said_nothing);
+    held.end_attempt(AttemptEnd::Lost, Some("the lease ran out".into()));
+    match end {
+        Some(end) => held.close(operation, end)?,
+        None => held.put_down(operation, Then::Waits(None), Some("the worker was lost".into()))?,
+    }
+    Ok(held)
+}

@@ -1,0 +1,307 @@
+//! A storage that counts what the engine does with it.
+//!
+//! The engine knows nothing of metrics, so all is counted at the ports that it calls. What is not counted is passed on
+//! as it is.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use assembly_lime::governance::{Approval, Decision};
+use assembly_lime::identity::{Slug, Tenant, Tenants};
+use assembly_lime::ports::{
+    Approvals, Claim, Claimant, EventLog, EventStream, Handback, Question, Queue, QueueDepth, Record,
+    Request, Settlement, Signals, Storage,
+};
+use assembly_lime::runs::{AgentRun, AttemptEnd, Lease, RunAttempt, RunEvent, RunInput, Seq};
+use assembly_lime::{
+    Editable, Entity, Error, ErrorKind, Id, Lookup, LookupExt, Page, Query, Result, Scope, Store, Stored,
+};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use tokio::time::Instant;
+
+use super::{HeartbeatLabels, Metrics};
+
+/// A storage, and what is counted of it; clones count together.
+#[derive(Clone)]
+pub(crate) struct Counted(Arc<Shared>);
+
+struct Shared {
+    inner: Arc<dyn Storage>,
+    metrics: Arc<Metrics>,
+    working: Mutex<HashSet<Lease>>,
+    /// When the queue last answered a claim or a heartbeat.
+    answered: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted").field("metrics", &self.0.metrics).finish_non_exhaustive()
+    }
+}
+
+impl Counted {
+    pub(crate) fn new(inner: Arc<dyn Storage>, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared { inner, metrics, working: Mutex::default(), answered: Mutex::default() }))
+    }
+
+    /// How long ago the queue last answered a claim or a heartbeat; none, if it never has.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.0.answered.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+
+    fn inner(&self) -> &(dyn Storage + 'static) {
+        &*self.0.inner
+    }
+
+    fn working(&self) -> MutexGuard<'_, HashSet<Lease>> {
+        self.0.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self) {
+        *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Counts attempts that have begun; their lease says when, on the database's clock.
+    async fn began(&self, claims: &[Claim], lease: Duration) {
+        let metrics = &self.0.metrics;
+        for claim in claims {
+            metrics.began(claim, claim.expires_at - TimeDelta::from_std(lease).unwrap_or_default());
+            if self.working().insert(claim.lease) {
+                metrics.active.inc();
+            }
+            if self.was_lost(claim).await {
+                metrics.rescues.inc();
+            }
+        }
+    }
+
+    /// Whether the attempt before was lost with its worker; asked only where that can be.
+    async fn was_lost(&self, claim: &Claim) -> bool {
+        if claim.run.crash_count == 0 || claim.attempt_number < 2 {
+            return false;
+        }
+        let before = Query::all()
+            .filter(RunAttempt::RUN_ID.eq(claim.lease.run))
+            .filter(RunAttempt::NUMBER.eq(claim.attempt_number - 1));
+        let scope = Scope::system(claim.lease.tenant, "counting rescued runs");
+        match self.inner().find(&scope, before).await {
+            Ok(attempt) => attempt.is_some_and(|attempt| attempt.outcome == Some(AttemptEnd::Lost)),
+            Err(_) => false,
+        }
+    }
+
+    /// The attempt is over for this worker.
+    fn over(&self, lease: &Lease) {
+        if self.working().remove(lease) {
+            self.0.metrics.active.dec();
+        }
+    }
+
+    fn over_if_stale(&self, lease: &Lease, error: &Error) {
+        if error.kind() == ErrorKind::StaleLease {
+            self.over(lease);
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for Counted {
+    async fn submit(&self, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>> {
+        self.inner().submit(scope, run).await
+    }
+
+    async fn submit_all(&self, scope: &Scope, runs: Vec<AgentRun>) -> Result<Vec<Stored<AgentRun>>> {
+        self.inner().submit_all(scope, runs).await
+    }
+
+    async fn take(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Lease>> {
+        let leases = self.inner().take(claimant, max, lease).await?;
+        self.heard();
+        Ok(leases)
+    }
+
+    async fn start(&self, claimant: &Claimant, leases: &[Lease], lease: Duration) -> Result<Vec<Claim>> {
+        let claims = self.inner().start(claimant, leases, lease).await?;
+        self.heard();
+        self.began(&claims, lease).await;
+        Ok(claims)
+    }
+
+    async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>> {
+        let claims = self.inner().claim(claimant, max, lease).await?;
+        self.heard();
+        self.began(&claims, lease).await;
+        Ok(claims)
+    }
+
+    async fn finish(&self, leases: &[Lease]) -> Result<usize> {
+        self.inner().finish(leases).await
+    }
+
+    async fn sweep(&self) -> Result<usize> {
+        self.inner().sweep().await
+    }
+
+    async fn queued(&self) {
+        self.inner().queued().await;
+    }
+
+    async fn heartbeat(&self, lease: &Lease, extend: Duration) -> Result<Signals> {
+        match self.inner().heartbeat(lease, extend).await {
+            Ok(signals) => {
+                self.heard();
+                Ok(signals)
+            }
+            Err(error) => {
+                let reason = match error.kind() {
+                    ErrorKind::StaleLease => "lease_lost",
+                    ErrorKind::Unavailable => "unavailable",
+                    ErrorKind::Timeout => "timeout",
+                    _ => "other",
+                };
+                self.0.metrics.heartbeat_failures.get_or_create(&HeartbeatLabels { reason }).inc();
+                self.over_if_stale(lease, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn signalled(&self, lease: &Lease) {
+        self.inner().signalled(lease).await;
+    }
+
+    async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Stored<AgentRun>> {
+        match self.inner().settle(lease, settlement).await {
+            Ok(run) => {
+                self.over(lease);
+                self.0.metrics.ended(&run);
+                Ok(run)
+            }
+            Err(error) => {
+                self.over_if_stale(lease, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn hand_back(&self, lease: &Lease, handback: Handback) -> Result<Stored<AgentRun>> {
+        let why = handback.why.clone();
+        match self.inner().hand_back(lease, handback).await {
+            Ok(run) => {
+                self.over(lease);
+                self.0.metrics.given_back(&why);
+                Ok(run)
+            }
+            Err(error) => {
+                self.over_if_stale(lease, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn request(&self, scope: &Scope, run: Id<AgentRun>, request: Request) -> Result<Stored<AgentRun>> {
+        self.inner().request(scope, run, request).await
+    }
+
+    async fn say(&self, scope: &Scope, run: Id<AgentRun>, text: String) -> Result<Stored<RunInput>> {
+        self.inner().say(scope, run, text).await
+    }
+
+    async fn depth(&self) -> Result<QueueDepth> {
+        self.inner().depth().await
+    }
+}
+
+#[async_trait]
+impl EventLog for Counted {
+    async fn append(&self, lease: &Lease, record: Record) -> Result<Vec<RunEvent>> {
+        let recorded = self.inner().append(lease, record).await?;
+        self.0.metrics.events.inc_by(u64::try_from(recorded.len()).unwrap_or_default());
+        Ok(recorded)
+    }
+
+    async fn read(
+        &self,
+        scope: &Scope,
+        run: Id<AgentRun>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<RunEvent>> {
+        self.inner().read(scope, run, after, limit).await
+    }
+
+    fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
+        self.inner().subscribe(scope, run, after)
+    }
+}
+
+#[async_trait]
+impl Approvals for Counted {
+    async fn ask(&self, lease: &Lease, question: Question) -> Result<Stored<Approval>> {
+        self.inner().ask(lease, question).await
+    }
+
+    async fn decide(
+        &self,
+        scope: &Scope,
+        approval: Id<Approval>,
+        decision: Decision,
+        note: Option<String>,
+    ) -> Result<Stored<Approval>> {
+        self.inner().decide(scope, approval, decision, note).await
+    }
+
+    async fn answer(&self, lease: &Lease, approval: Id<Approval>) -> Result<Stored<Approval>> {
+        self.inner().answer(lease, approval).await
+    }
+}
+
+#[async_trait]
+impl Tenants for Counted {
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
+        self.inner().create_tenant(tenant).await
+    }
+
+    async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>> {
+        self.inner().limit_runs(tenant, most).await
+    }
+
+    async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
+        self.inner().tenant_by_slug(slug).await
+    }
+}
+
+#[async_trait]
+impl<E: Entity> Lookup<E> for Counted
+where
+    dyn Storage: Lookup<E>,
+{
+    async fn get(&self, scope: &Scope, id: Id<E>) -> Result<Stored<E>> {
+        Lookup::get(self.inner(), scope, id).await
+    }
+
+    async fn list(&self, scope: &Scope, query: &Query<E>) -> Result<Page<E>> {
+        self.inner().list(scope, query).await
+    }
+}
+
+#[async_trait]
+impl<E: Editable> Store<E> for Counted
+where
+    dyn Storage: Store<E>,
+{
+    async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
+        self.inner().insert(scope, value).await
+    }
+
+    async fn update(&self, scope: &Scope, stored: &Stored<E>) -> Result<Stored<E>> {
+        self.inner().update(scope, stored).await
+    }
+
+    async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
+        self.inner().delete(scope, stored).await
+    }
+}
