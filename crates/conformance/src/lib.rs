@@ -16,4 +16,4 @@ mod skip;
 pub mod storage;
 pub mod workspaces;
 
-pub use skip::skip;
+pub use skip::{or_skip, skip};

@@ -60,15 +60,17 @@ mod before_a_database {
     use lime_conformance::scene::Subject;
 
     use crate::support::Place;
-    use crate::support::database::Fresh;
+    use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
     thread_local! {
-        static KEPT: RefCell<Option<(Place, Fresh)>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<(Place, TestDatabase)>> = const { RefCell::new(None) };
     }
 
     async fn subject() -> Option<Subject> {
-        let (mut place, fresh) = (Place::new().await?, Fresh::create().await?);
-        let queue = place.queue(&Arc::new(fresh.storage().await));
+        let (mut place, fresh) =
+            (Place::new().await?, lime_conformance::or_skip(TestDatabase::migrated().await)?);
+        let storage = PgStorage::connect(fresh.url(), &PoolOptions::default()).await.unwrap();
+        let queue = place.queue(&Arc::new(storage));
         place.relay(&queue).await;
         KEPT.set(Some((place, fresh)));
         Some(Arc::new(queue))

@@ -302,7 +302,7 @@ async fn a_user_with_few_rights_is_enough() {
     let rights = "+@connection +@pubsub +@stream +@scripting +set +get +del +pexpire +time";
     let mut user = redis::cmd("ACL");
     user.arg("SETUSER").arg("fleet").arg("on").arg(">secret").arg("~lime:*").arg("&lime:*");
-    rights.split(' ').for_each(|right| drop(user.arg(right)));
+    user.arg(rights.split(' ').collect::<Vec<_>>());
     let _: String = run(&server.url(), &user).await.unwrap();
     let storage = memory();
     let url = server.url().replace("redis://", "redis://fleet:secret@");

@@ -66,7 +66,7 @@ async fn many_workers_share_nothing() {
         taken.extend(worker.await.unwrap());
     }
     assert_eq!(taken.len(), 1_000);
-    assert_eq!(taken.into_iter().collect::<HashSet<_>>(), leases(1, 1_000).into_iter().collect());
+    assert_eq!(taken.into_iter().collect::<HashSet<_>>(), HashSet::from_iter(leases(1, 1_000)));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //!   [`EventLog`](lime_core::ports::EventLog) and [`Tenants`](lime_core::identity::Tenants).
 //! - Tables come from [`Migrator`]; `docs/drm.md` is their reference.
 //! - With the feature `embedded`, `Embedded` is a whole PostgreSQL in the process, in a folder, without a server.
+//! - With the feature `testing`, `TestDatabase` is a database of its own for each test.
 //!
 //! ```no_run
 //! use lime_storage_postgres::{PgStorage, PoolOptions};
@@ -35,6 +36,8 @@ mod store;
 mod survey;
 mod tables;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
@@ -44,3 +47,5 @@ pub use row::{Key, Row};
 pub use sea_orm;
 pub use storage::{PgStorage, PoolOptions};
 pub use survey::{HeldLease, LineState, LogState, Migrations, ServerState, TenantLoad};
+#[cfg(feature = "testing")]
+pub use testing::TestDatabase;

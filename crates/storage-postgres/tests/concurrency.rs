@@ -18,7 +18,7 @@ use lime_core::{ErrorKind, Id, Lookup, LookupExt, Query, Store};
 use lime_storage_postgres::sea_orm::{ConnectionTrait, TransactionTrait};
 use lime_storage_postgres::{PgStorage, PoolOptions};
 
-use crate::support::{Fresh, LONG, claim, log, options, scene, settlement, submit, texts, worker};
+use crate::support::{LONG, claim, database, log, open, options, scene, settlement, submit, texts, worker};
 
 fn step(run: Id<AgentRun>, key: &str) -> RunStep {
     RunStep {
@@ -37,8 +37,8 @@ fn step(run: Id<AgentRun>, key: &str) -> RunStep {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_appenders_leave_no_gap() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     submit(&storage, &scope, &project).await;
     let lease = claim(&storage, LONG).await.lease;
@@ -71,8 +71,8 @@ async fn eight_appenders_leave_no_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_claimers_on_their_own_connections_share_nothing() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, _) = scene(&storage).await;
     let mut expected = HashSet::new();
     for key in ["A", "B", "C", "D"] {
@@ -83,7 +83,7 @@ async fn eight_claimers_on_their_own_connections_share_nothing() {
         }
     }
     let claimers = (0..8).map(|_| {
-        let url = fresh.url.clone();
+        let url = fresh.url().to_owned();
         tokio::spawn(async move {
             let storage =
                 PgStorage::connect(&url, &PoolOptions { max_connections: 1, ..options() }).await.unwrap();
@@ -105,8 +105,8 @@ async fn eight_claimers_on_their_own_connections_share_nothing() {
 /// One row that cannot be read must not stop the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_of_another_version_is_left_aside() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let strange = submit(&storage, &scope, &project).await;
     let run = submit(&storage, &scope, &project).await;
@@ -125,8 +125,8 @@ async fn a_run_of_another_version_is_left_aside() {
 /// A lease that is being taken away waits for a fenced write under way, and the write after it fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fenced_write_and_the_loss_of_its_lease_are_one_after_the_other() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     submit(&storage, &scope, &project).await;
     let held = claim(&storage, LONG).await;
@@ -151,8 +151,8 @@ async fn a_fenced_write_and_the_loss_of_its_lease_are_one_after_the_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_in_another_process_sees_everything() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let (storage, elsewhere) = (fresh.migrated().await, fresh.storage().await);
+    let Some(fresh) = database().await else { return };
+    let (storage, elsewhere) = (open(&fresh).await, open(&fresh).await);
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     let seen = tokio::spawn(elsewhere.subscribe(&scope, run.id, 0).collect::<Vec<_>>());
@@ -233,10 +233,10 @@ async fn survives_cancelled_calls(storage: PgStorage) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_survives_cancelled_calls() {
-    let Some(fresh) = Fresh::create().await else { return };
-    fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    open(&fresh).await;
     let one = PoolOptions { max_connections: 1, ..options() };
-    survives_cancelled_calls(PgStorage::connect(&fresh.url, &one).await.unwrap()).await;
+    survives_cancelled_calls(PgStorage::connect(fresh.url(), &one).await.unwrap()).await;
 }
 
 #[cfg(feature = "embedded")]
@@ -250,10 +250,9 @@ async fn an_embedded_database_survives_cancelled_calls() {
 /// A stream that nobody polls must not keep the connection that it has begun to read on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_that_is_not_polled_holds_nobody_up() {
-    let Some(fresh) = Fresh::create().await else { return };
+    let Some(fresh) = database().await else { return };
     let options = PoolOptions { max_connections: 1, acquire_timeout: Duration::from_secs(5), ..options() };
-    let storage = PgStorage::connect(&fresh.url, &options).await.unwrap();
-    storage.migrate().await.unwrap();
+    let storage = PgStorage::connect(fresh.url(), &options).await.unwrap();
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     for _ in 0..20 {

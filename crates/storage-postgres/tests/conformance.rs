@@ -8,17 +8,18 @@ mod server {
     use std::sync::Arc;
 
     use lime_conformance::scene::Subject;
+    use lime_storage_postgres::TestDatabase;
 
-    use crate::support::Fresh;
+    use crate::support::{database, open};
 
     thread_local! {
         /// The database of the test that runs on this thread; it is dropped with it.
-        static KEPT: RefCell<Option<Fresh>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<TestDatabase>> = const { RefCell::new(None) };
     }
 
     async fn subject() -> Option<Subject> {
-        let fresh = Fresh::create().await?;
-        let subject = Arc::new(fresh.migrated().await);
+        let fresh = database().await?;
+        let subject = Arc::new(open(&fresh).await);
         KEPT.set(Some(fresh));
         Some(subject)
     }
@@ -32,16 +33,17 @@ mod embedded {
     use std::sync::Arc;
 
     use lime_conformance::scene::Subject;
-    use lime_storage_postgres::Embedded;
+
+    use crate::support::copies::Copy;
 
     thread_local! {
-        static KEPT: RefCell<Option<Embedded>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<Copy>> = const { RefCell::new(None) };
     }
 
     async fn subject() -> Option<Subject> {
-        let embedded = Embedded::temporary().await.unwrap();
-        let subject = Arc::new(embedded.storage());
-        KEPT.set(Some(embedded));
+        let copy = Copy::open().await;
+        let subject = Arc::new(copy.embedded.storage());
+        KEPT.set(Some(copy));
         Some(subject)
     }
 

@@ -10,9 +10,9 @@ use lime_core::planning::{Project, Ticket};
 use lime_core::repos::{RepoKind, Repository};
 use lime_core::{Error, ErrorKind, Id, Lookup, Query, Scope, Store};
 use lime_storage_postgres::sea_orm::{ConnectionTrait, Value};
-use lime_storage_postgres::{PgStorage, PoolOptions};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-use crate::support::Fresh;
+use crate::support::{database, open};
 
 const SECRET: &str = "s3cret-p4ssword";
 
@@ -27,8 +27,8 @@ fn gives_nothing_away(error: &Error) {
 
 #[tokio::test]
 async fn constraints_are_told_in_words() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let scope = scope(&storage, "a").await;
     let repository = Repository {
         connector_id: None,
@@ -89,8 +89,8 @@ async fn answer(storage: &PgStorage, function: &str) -> Error {
 
 #[tokio::test]
 async fn kinds_follow_the_state_that_the_server_gives() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     for (state, kind, again) in [
         ("23514", ErrorKind::Invalid, false),
         ("22001", ErrorKind::Invalid, false),
@@ -116,19 +116,18 @@ async fn kinds_follow_the_state_that_the_server_gives() {
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_stopped() {
-    let Some(fresh) = Fresh::create().await else { return };
-    fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
     let options =
         PoolOptions { statement_timeout: Some(Duration::from_millis(50)), ..PoolOptions::default() };
-    let storage = PgStorage::connect(&fresh.url, &options).await.unwrap();
+    let storage = PgStorage::connect(fresh.url(), &options).await.unwrap();
     let slow = answer(&storage, "PERFORM pg_sleep(5); RETURN NEW").await;
     assert_eq!((slow.kind(), slow.is_retryable()), (ErrorKind::Timeout, true));
 }
 
 #[tokio::test]
 async fn a_database_without_tables_says_so() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.storage().await;
+    let Some(fresh) = lime_conformance::or_skip(TestDatabase::empty().await) else { return };
+    let storage = open(&fresh).await;
     let scope = Scope::system(Id::new(1), "a test");
     let error = storage.list(&scope, &Query::<Project>::all()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
@@ -151,16 +150,16 @@ async fn a_connection_that_fails_does_not_show_its_password() {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         gives_nothing_away(&error);
     }
-    let Some(fresh) = Fresh::create().await else { return };
-    let missing = format!("{}_gone", fresh.url);
+    let Some(fresh) = database().await else { return };
+    let missing = format!("{}_gone", fresh.url());
     let error = PgStorage::connect(&missing, &PoolOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
 }
 
 #[tokio::test]
 async fn a_row_from_another_version_is_corrupt_and_not_a_panic() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let scope = scope(&storage, "a").await;
     let project = storage.insert(&scope, Project::new("P", "P")).await.unwrap();
     let broken: Value = serde_json::json!({ "maxTurns": SECRET }).into();

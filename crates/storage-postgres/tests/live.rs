@@ -10,23 +10,23 @@ use futures_util::future::join_all;
 use lime_core::ports::{EventLog, EventStream, Live, Queue, Request};
 use lime_core::runs::{AgentEvent, AgentRun, Failure, FailureKind, Outcome, RunEvent, Seq};
 use lime_core::{Id, Scope};
-use lime_storage_postgres::{PgStorage, PoolOptions};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 use tokio::time::timeout;
 
-use crate::support::{Fresh, claim, log, scene, settlement, submit, texts};
+use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
 
 const LONG: Duration = Duration::from_secs(600);
 /// Far more than a word from another process takes, and far less than the next look without one.
 const PROMPT: Duration = Duration::from_secs(20);
 
 /// One who hears of news, or else looks once an hour.
-async fn told(fresh: &Fresh) -> PgStorage {
+async fn told(fresh: &TestDatabase) -> PgStorage {
     connected(fresh, true).await
 }
 
-async fn connected(fresh: &Fresh, notify: bool) -> PgStorage {
+async fn connected(fresh: &TestDatabase, notify: bool) -> PgStorage {
     let options = PoolOptions { live_poll: Duration::from_secs(3_600), notify, ..PoolOptions::default() };
-    PgStorage::connect(&fresh.url, &options).await.unwrap()
+    PgStorage::connect(fresh.url(), &options).await.unwrap()
 }
 
 async fn next(stream: &mut EventStream) -> RunEvent {
@@ -70,8 +70,8 @@ async fn say(storage: &PgStorage, lease: &lime_core::runs::Lease, count: usize) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_elsewhere_is_told_at_once_and_misses_nothing() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     submit(&here, &scope, &project).await;
@@ -95,8 +95,8 @@ async fn a_subscriber_elsewhere_is_told_at_once_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_write_one_log_are_seen_in_its_order() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let one = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let one = open(&fresh).await;
     let (other, third) = (told(&fresh).await, told(&fresh).await);
     let (scope, project) = scene(&one).await;
     submit(&one, &scope, &project).await;
@@ -113,8 +113,8 @@ async fn two_processes_that_write_one_log_are_seen_in_its_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_that_loses_its_connection_comes_back() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     submit(&here, &scope, &project).await;
@@ -139,8 +139,8 @@ async fn a_listener_that_loses_its_connection_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn news_of_the_line_and_of_requests_reaches_those_who_wait_elsewhere() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     // The first call begins to listen, which is a wake-up for nothing.
@@ -170,11 +170,11 @@ async fn news_of_the_line_and_of_requests_reaches_those_who_wait_elsewhere() {
 /// A pooler takes `LISTEN` away, so that one only looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_told_looks() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let options =
         PoolOptions { live_poll: Duration::from_millis(20), notify: false, ..PoolOptions::default() };
-    let there = PgStorage::connect(&fresh.url, &options).await.unwrap();
+    let there = PgStorage::connect(fresh.url(), &options).await.unwrap();
     let (scope, project) = scene(&here).await;
     submit(&here, &scope, &project).await;
     let lease = claim(&here, LONG).await.lease;
@@ -189,8 +189,8 @@ async fn who_is_not_told_looks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_subscriber_slows_nobody_and_misses_nothing() {
     const MANY: usize = 3_000;
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     submit(&here, &scope, &project).await;
@@ -231,8 +231,8 @@ async fn everything(storage: &PgStorage, scope: &Scope, run: Id<AgentRun>) -> Ve
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_requeued_goes_on_after_its_end() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     submit(&here, &scope, &project).await;
@@ -253,8 +253,8 @@ async fn a_run_that_is_requeued_goes_on_after_its_end() {
 /// Nothing holds on to a storage that is dropped: its connections go, the one that listens too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storage_that_is_dropped_leaves_no_connection() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let here = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let here = open(&fresh).await;
     let there = told(&fresh).await;
     let (scope, project) = scene(&here).await;
     let run = submit(&there, &scope, &project).await;

@@ -17,7 +17,7 @@ use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 use serde_json::json;
 
-use crate::support::{Fresh, claim, log, scene, settlement, submit, texts};
+use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -68,8 +68,8 @@ fn forged(lease: &Lease) -> Lease {
 /// Some of them stale, some of them broken; each is what it would be alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_in_a_batch_fails_alone() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, leases) = leases(&storage, 6).await;
     // No tool call of a project that is not there can be stored, which the database finds in the middle of the batch.
     let broken = |lease: &Lease| ToolCall {
@@ -118,9 +118,9 @@ async fn what_fails_in_a_batch_fails_alone() {
 /// Whoever appends under several leases at once, and settles others meanwhile, waits for nobody in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_heartbeats_and_ends_do_not_lock_each_other_out() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let one = fresh.migrated().await;
-    let other = fresh.storage().await;
+    let Some(fresh) = database().await else { return };
+    let one = open(&fresh).await;
+    let other = open(&fresh).await;
     let (scope, leases) = leases(&one, 8).await;
     let work = (0..120).map(|n| {
         let storage = if n % 2 == 0 { one.clone() } else { other.clone() };
@@ -154,8 +154,8 @@ async fn appends_heartbeats_and_ends_do_not_lock_each_other_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_know_their_step_and_steps_and_calls_their_last_word() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, leases) = leases(&storage, 2).await;
     // Many at once, so that several records of a run are in one batch.
     let records = (0..40).map(|n| {
@@ -182,8 +182,8 @@ async fn events_know_their_step_and_steps_and_calls_their_last_word() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_deleted_takes_its_log_along() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, leases) = leases(&storage, 2).await;
     for lease in &leases {
         storage.append(lease, vec![log("x"); 3].into()).await.unwrap();
@@ -219,9 +219,9 @@ fn question(n: usize) -> Question {
 /// From two processes at once, with appends in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_asked_once_and_answered_once_however_many_try() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let one = fresh.migrated().await;
-    let other = fresh.storage().await;
+    let Some(fresh) = database().await else { return };
+    let one = open(&fresh).await;
+    let other = open(&fresh).await;
     let (scope, leases) = leases(&one, 1).await;
     let lease = leases[0];
     for round in 0..5 {

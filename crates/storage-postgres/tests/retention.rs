@@ -13,7 +13,7 @@ use lime_core::{Id, Scope};
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{PgStorage, Purge, Purged};
 
-use crate::support::{Fresh, claim, log, scene, settlement, submit, texts};
+use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
 
 const LONG: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -182,8 +182,8 @@ macro_rules! on_both {
         mod server {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let Some(fresh) = crate::support::Fresh::create().await else { return };
-                super::$test(&fresh.migrated().await).await;
+                let Some(fresh) = crate::support::database().await else { return };
+                super::$test(&crate::support::open(&fresh).await).await;
             })*
         }
 
@@ -207,8 +207,8 @@ async fn a_month_that_cannot_be_had_is_not_waited_for() {
     use lime_core::ErrorKind;
     use lime_storage_postgres::sea_orm::TransactionTrait;
 
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     run(&storage, &format!("DROP TABLE {}", table(3))).await;
     let reader = storage.connection().begin().await.unwrap();
     reader.execute_unprepared("SELECT count(*) FROM agent_events").await.unwrap();

@@ -18,10 +18,10 @@ use lime_core::runs::{
 };
 use lime_core::{Entity, Micros, OnDelete};
 use lime_storage_postgres::sea_orm::DatabaseConnection;
-use lime_storage_postgres::{Migrator, PgStorage};
+use lime_storage_postgres::{Migrator, PgStorage, TestDatabase};
 use sea_orm_migration::MigratorTrait;
 
-use crate::support::{Fresh, claim, log, scene, settlement, submit, texts};
+use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
 
 /// What 000 §5, 001, 002 and 004 name, under our names, and ours: table, columns, and for each index its first columns.
 const ASKED: &[(&str, &str, &[&str])] = &[
@@ -181,8 +181,8 @@ async fn columns(db: &DatabaseConnection) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_column_and_index_that_is_asked_for_is_there() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let columns = columns(storage.connection()).await;
     let indexes = texts(storage.connection(), INDEXES).await;
     for (table, names, leading) in ASKED {
@@ -200,8 +200,8 @@ async fn every_column_and_index_that_is_asked_for_is_there() {
 
 #[tokio::test]
 async fn every_table_is_of_a_tenant_and_every_index_begins_with_it() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let columns = columns(storage.connection()).await;
     let tables = "SELECT table_name::text FROM information_schema.tables
         WHERE table_schema = 'public' AND table_name NOT IN ('tenants', 'seaql_migrations')";
@@ -256,8 +256,8 @@ async fn holds<E: Entity>(storage: &PgStorage) {
 
 #[tokio::test]
 async fn tables_do_what_their_entities_declare() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     holds::<User>(&storage).await;
     holds::<Project>(&storage).await;
     holds::<Board>(&storage).await;
@@ -284,8 +284,8 @@ async fn knows(storage: &PgStorage, constraint: &str, words: impl IntoIterator<I
 
 #[tokio::test]
 async fn the_words_that_columns_take_are_the_cores() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let storage = &storage;
     knows(storage, "agent_runs_status_check", RunStatus::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "agent_runs_mode_check", AgentMode::ALL.iter().map(|word| word.as_str())).await;
@@ -306,8 +306,8 @@ async fn the_words_that_columns_take_are_the_cores() {
 
 #[tokio::test]
 async fn the_log_reads_as_002s_messages_and_money_as_cents() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     let lease = claim(&storage, Duration::from_secs(60)).await.lease;
@@ -371,8 +371,8 @@ async fn up_twice_and_down(storage: &PgStorage) {
 
 #[tokio::test]
 async fn migrations_go_up_and_down_on_a_server() {
-    let Some(fresh) = Fresh::create().await else { return };
-    up_twice_and_down(&fresh.storage().await).await;
+    let Some(fresh) = lime_conformance::or_skip(TestDatabase::empty().await) else { return };
+    up_twice_and_down(&open(&fresh).await).await;
 }
 
 #[cfg(feature = "embedded")]

@@ -16,7 +16,8 @@ pub(crate) fn check(member: &Member, root: &Path) -> Vec<Finding> {
     let Some((normal, tests)) = allowed(member, root) else {
         return Vec::new();
     };
-    let of_workspace = member.dependencies.iter().filter(|it| it.path.is_some());
+    // A crate may turn its own features on for its tests.
+    let of_workspace = member.dependencies.iter().filter(|it| it.path.is_some() && it.name != member.name);
     let too_far = of_workspace.filter(|it| {
         let name = it.name.as_str();
         let in_tests = it.kind.as_deref() == Some("dev") && tests.contains(&name);

@@ -19,15 +19,18 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: [Exception; 10] = [
+const EXCEPTIONS: [Exception; 13] = [
     old("base64", "0.22", "sqlx 0.9"),
     old("block-buffer", "0.10", "sha2 0.10"),
     old("cpufeatures", "0.2", "sha2 0.10"),
     old("crypto-common", "0.1", "sha2 0.10"),
     old("digest", "0.10", "sha2 0.10"),
     old("getrandom", "0.2", "ring 0.17, under rustls"),
+    old("getrandom", "0.3", "opentelemetry_sdk 0.33, under rand 0.9"),
     old("hashbrown", "0.16", "sqlx 0.9"),
     old("heck", "0.4", "the macros of sea-orm 2.0"),
+    old("rand", "0.9", "opentelemetry_sdk 0.33"),
+    old("rand_core", "0.9", "opentelemetry_sdk 0.33, under rand 0.9"),
     old("sha2", "0.10", "sqlx-core 0.9, where sqlx-postgres 0.9 has 0.11"),
     old("syn", "2", "macros that have not moved to syn 3; at build time only"),
 ];

@@ -2,38 +2,24 @@
 
 use std::ffi::OsStr;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::planning::Project;
 use lime_core::ports::{Claim, Claimant, Queue, Settlement, WorkerName};
 use lime_core::runs::{AgentMode, AgentRun, Outcome, ProviderId};
 use lime_core::{Scope, Store, Stored};
-use lime_storage_postgres::sea_orm::{ConnectOptions, ConnectionTrait, Database};
-use lime_storage_postgres::{PgStorage, PoolOptions};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 use serde_json::Value as Json;
 use tokio::process::Command;
-use tokio::sync::OnceCell;
 
 /// How long one command may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn server_url() -> String {
-    std::env::var("LIME_TEST_DATABASE_URL")
-        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
-}
-
-fn admin() -> ConnectOptions {
-    let mut connect = ConnectOptions::new(server_url());
-    connect.acquire_timeout(Duration::from_secs(3)).sqlx_logging(false);
-    connect
-}
-
 /// A fresh database on the server of `LIME_TEST_DATABASE_URL`, dropped at the end.
 pub(crate) struct Ground {
     pub(crate) url: String,
-    name: String,
+    _database: TestDatabase,
 }
 
 /// What a command left: its status and what it said.
@@ -46,34 +32,16 @@ pub(crate) struct Seen {
 impl Ground {
     /// Prints a line that begins with `skipped:` and gives nothing if no server answers.
     pub(crate) async fn empty() -> Option<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        static ANSWERS: OnceCell<bool> = OnceCell::const_new();
-        let answers = || async { Database::connect(admin()).await.is_ok() };
-        if !*ANSWERS.get_or_init(answers).await {
-            lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
-            return None;
-        }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let (process, nanos) = (std::process::id(), since.subsec_nanos());
-        let name = format!("lime_cli_{process}_{nanos}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let admin = Database::connect(admin()).await.unwrap();
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-        admin.close().await.unwrap();
-        let server = server_url();
-        let (base, query) = server
-            .split_once('?')
-            .map_or((server.as_str(), String::new()), |(base, query)| (base, format!("?{query}")));
-        let (host, _) = base.rsplit_once('/').unwrap();
-        Some(Self { url: format!("{host}/{name}{query}"), name })
+        lime_conformance::or_skip(TestDatabase::empty().await).map(Self::on)
     }
 
     /// The same, with its tables.
     pub(crate) async fn migrated() -> Option<Self> {
-        let ground = Self::empty().await?;
-        let storage = ground.storage().await;
-        storage.migrate().await.unwrap();
-        storage.close().await;
-        Some(ground)
+        lime_conformance::or_skip(TestDatabase::migrated().await).map(Self::on)
+    }
+
+    fn on(database: TestDatabase) -> Self {
+        Self { url: database.url().to_owned(), _database: database }
     }
 
     pub(crate) async fn storage(&self) -> PgStorage {
@@ -99,21 +67,6 @@ impl Ground {
         let seen = Seen::of(command).await;
         assert_eq!(seen.code, 0);
         seen.json()
-    }
-}
-
-impl Drop for Ground {
-    /// On a thread and runtime of its own, since a test that panics has none to wait on.
-    fn drop(&mut self) {
-        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let admin = Database::connect(admin()).await.unwrap();
-                admin.execute_unprepared(&drop_it).await.unwrap();
-            });
-        });
-        dropped.join().unwrap();
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::approvals::{approve, now, status, told, with};
 use crate::scene::{
-    LONG, Scene, Subject, begin, claim, failed, forged, question, run_out, settlement, take_when_there,
+    LONG, Scene, Subject, begin, claim, failed, forged, question, run_out, settlement, succeeded,
+    take_when_there,
 };
 
 /// `ask`: it is stored and open, the run waits, and its log tells of the question and then of the state; the same
@@ -215,8 +216,7 @@ pub async fn a_question_survives_a_pause(storage: Subject) {
 /// `settle`, `request`: with the end of a run its open questions become void; those that are answered stay.
 pub async fn the_end_voids_what_is_open(storage: Subject) {
     let scene = Scene::new(&storage).await;
-    let succeeded = Outcome::Succeeded { summary: None };
-    for settled in [Some(failed()), Some(succeeded), None] {
+    for settled in [Some(failed()), Some(succeeded()), None] {
         let lease = scene.running(&storage).await.lease;
         let answered = storage.ask(&lease, question("Read")).await.unwrap().id;
         approve(&storage, &scene, answered).await;

@@ -2,7 +2,6 @@
 #![allow(unreachable_pub, reason = "this is a module of several tests")]
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
-pub mod database;
 pub mod work;
 
 use std::process::{Child, Command, Stdio};

@@ -6,20 +6,20 @@ use lime_core::ports::{Handback, Queue};
 use lime_core::runs::{AgentRun, Lease, Outcome, RunStatus};
 use lime_core::{ErrorKind, Id, Store};
 use lime_storage_postgres::sea_orm::ConnectionTrait;
-use lime_storage_postgres::{PgStorage, PoolOptions};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-use crate::support::{Fresh, LONG, a_run, options, scene, settlement, texts, worker};
+use crate::support::{LONG, a_run, database, open, options, scene, settlement, texts, worker};
 
 /// With one batch at a time, so that those who come while it is under way are together in the next one.
-async fn one_at_a_time(fresh: &Fresh) -> PgStorage {
+async fn one_at_a_time(fresh: &TestDatabase) -> PgStorage {
     let options = PoolOptions { max_connections: 2, ..options() };
-    PgStorage::connect(&fresh.url, &options).await.unwrap()
+    PgStorage::connect(fresh.url(), &options).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_run_that_cannot_be_stored_does_not_keep_others_from_it() {
-    let Some(fresh) = Fresh::create().await else { return };
-    fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    open(&fresh).await;
     let storage = one_at_a_time(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let runs = (0..40_i64).map(|n| match n {
@@ -42,8 +42,8 @@ async fn a_run_that_cannot_be_stored_does_not_keep_others_from_it() {
 
 #[tokio::test]
 async fn an_attempt_that_cannot_end_does_not_keep_others_from_it() {
-    let Some(fresh) = Fresh::create().await else { return };
-    fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    open(&fresh).await;
     let storage = one_at_a_time(&fresh).await;
     let mut leases = Vec::new();
     for _ in 0..5 {
@@ -96,8 +96,8 @@ async fn an_attempt_that_cannot_end_does_not_keep_others_from_it() {
 /// A row that another version has written is its own caller's trouble only.
 #[tokio::test]
 async fn a_run_that_cannot_be_read_does_not_keep_others_from_ending() {
-    let Some(fresh) = Fresh::create().await else { return };
-    fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    open(&fresh).await;
     let storage = one_at_a_time(&fresh).await;
     let (scope, project) = scene(&storage).await;
     storage.submit_all(&scope, vec![a_run(&project); 3]).await.unwrap();

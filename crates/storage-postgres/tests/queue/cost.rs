@@ -3,15 +3,15 @@
 use lime_core::planning::Project;
 use lime_core::{Scope, Store, Stored};
 use lime_storage_postgres::sea_orm::{ConnectionTrait, JsonValue, TransactionTrait};
-use lime_storage_postgres::{PgStorage, PoolOptions};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-use crate::support::{Fresh, options, scene, statement};
+use crate::support::{database, open, options, scene, statement};
 
 /// With one connection, so that all takes but the first have their plans.
-async fn one_connection(fresh: &Fresh) -> PgStorage {
-    fresh.migrated().await.close().await;
+async fn one_connection(fresh: &TestDatabase) -> PgStorage {
+    open(&fresh).await.close().await;
     let options = PoolOptions { max_connections: 1, notify: false, ..options() };
-    PgStorage::connect(&fresh.url, &options).await.unwrap()
+    PgStorage::connect(fresh.url(), &options).await.unwrap()
 }
 
 /// Places without runs, which a take does not look at; nothing is analyzed after it.
@@ -48,7 +48,7 @@ async fn pages(storage: &PgStorage) -> u64 {
 
 #[tokio::test]
 async fn a_take_from_a_hundred_thousand_looks_at_a_few_pages_for_each_run() {
-    let Some(fresh) = Fresh::create().await else { return };
+    let Some(fresh) = database().await else { return };
     let storage = one_connection(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let wide = Project { max_concurrent_agents: 10, ..project.value.clone() };
@@ -71,7 +71,7 @@ async fn a_take_from_a_hundred_thousand_looks_at_a_few_pages_for_each_run() {
 
 #[tokio::test]
 async fn a_look_at_a_line_in_which_nobody_is_ready_is_next_to_free() {
-    let Some(fresh) = Fresh::create().await else { return };
+    let Some(fresh) = database().await else { return };
     let storage = one_connection(&fresh).await;
     let (scope, project) = scene(&storage).await;
     fill(&storage, &scope, &project, 10_000, "1, now() + row.n * interval '1 hour'").await;

@@ -10,7 +10,7 @@ use lime_core::{Id, LookupExt, Query, Scope, Store, Stored};
 use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::TransactionTrait;
 
-use crate::support::{Fresh, a_run, scene, texts};
+use crate::support::{a_run, database, open, scene, texts};
 
 const AT_ONCE: usize = 64;
 
@@ -47,8 +47,8 @@ async fn round(storage: &PgStorage, scope: &Scope, project: &Stored<Project>, nu
 }
 
 async fn rounds(count: usize) {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     for number in 0..count {
         round(&storage, &scope, &project, number).await;
@@ -72,8 +72,8 @@ async fn a_thousand_rounds_of_sixty_four_at_once_are_a_thousand_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_comes_and_goes_with_the_transaction_that_it_is_submitted_in() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let key = |key: &str| AgentRun { unique_key: Some(key.into()), ..a_run(&project) };
     let transaction = storage.connection().begin().await.unwrap();
@@ -98,8 +98,8 @@ async fn a_run_comes_and_goes_with_the_transaction_that_it_is_submitted_in() {
 /// Transactions that want the same keys wait for each other in turn, in whatever order they name them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_of_the_same_keys_do_not_block_each_other() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let lists = (0..16).map(|n| {
         let (storage, scope, project) = (storage.clone(), scope.clone(), project.clone());

@@ -13,7 +13,7 @@ use lime_core::runs::{AgentRun, Outcome};
 use lime_core::{Id, Scope, Store, Stored};
 use lime_storage_postgres::{PgStorage, PoolOptions};
 
-use crate::support::{Fresh, LONG, a_run, options, scene, settlement, texts, worker};
+use crate::support::{LONG, a_run, database, open, options, scene, settlement, texts, worker};
 
 /// Who is over a limit right now.
 const OVER: &str = "WITH leased AS (SELECT * FROM run_queue WHERE state = 2)
@@ -54,8 +54,8 @@ async fn claims(storage: PgStorage, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_limit_is_passed_by_sixteen_claimers_that_go_away_in_the_middle() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (one, small) = scene(&storage).await;
     let (two, default) = scene(&storage).await;
     storage.limit_runs(one.tenant(), Some(5)).await.unwrap();
@@ -86,7 +86,7 @@ async fn no_limit_is_passed_by_sixteen_claimers_that_go_away_in_the_middle() {
     let mut pools = Vec::new();
     for _ in 0..4 {
         let options = PoolOptions { max_connections: 3, notify: false, ..options() };
-        pools.push(PgStorage::connect(&fresh.url, &options).await.unwrap());
+        pools.push(PgStorage::connect(fresh.url(), &options).await.unwrap());
     }
     let claimers =
         (0..16_u64).map(|n| tokio::spawn(claims(pools[usize::try_from(n).unwrap() % 4].clone(), n * 31)));
@@ -112,8 +112,8 @@ async fn at_work(storage: &PgStorage) -> HashMap<Id<Tenant>, usize> {
 /// Each run takes as long as any other; a worker with room for all takes and ends them in rounds of that length.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_of_one_tenant_do_not_keep_ten_of_another_waiting() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let ((many, _), (few, _)) = (scene(&storage).await, scene(&storage).await);
     for scope in [&many, &few] {
         storage.limit_runs(scope.tenant(), Some(4)).await.unwrap();
@@ -147,8 +147,8 @@ async fn two_thousand_of_one_tenant_do_not_keep_ten_of_another_waiting() {
 /// A worker of one run at a time has nobody at work when it looks: it goes around.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_slot_goes_around_the_tenants() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let scenes = [scene(&storage).await, scene(&storage).await, scene(&storage).await];
     for (scope, project) in &scenes {
         storage.submit_all(scope, vec![a_run(project); 3]).await.unwrap();
@@ -164,8 +164,8 @@ async fn one_slot_goes_around_the_tenants() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_works_one_run_at_a_time_in_whatever_project() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, here) = scene(&storage).await;
     let there = project(&storage, &scope, "THERE", 10).await;
     let of = |agent, project| AgentRun { agent_id: Some(Id::new(agent)), ..a_run(project) };

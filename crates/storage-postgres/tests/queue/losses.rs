@@ -8,7 +8,7 @@ use lime_core::{ErrorKind, Lookup, LookupExt, Query};
 use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 
-use crate::support::{Fresh, LONG, scene, submit, worker};
+use crate::support::{LONG, database, open, scene, submit, worker};
 
 async fn take(storage: &PgStorage, lease: Duration) -> Lease {
     storage.take(&worker(), 1, lease).await.unwrap().pop().unwrap()
@@ -16,8 +16,8 @@ async fn take(storage: &PgStorage, lease: Duration) -> Lease {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_was_never_started_goes_back_without_a_crash() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     for _ in 0..=AgentRun::MAX_CRASHES {
@@ -34,8 +34,8 @@ async fn a_lease_that_was_never_started_goes_back_without_a_crash() {
 /// A take is not flushed to disk, so a power cut may forget it: the row is as it was before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_take_that_is_forgotten_does_no_harm() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     let forgotten = take(&storage, LONG).await;
@@ -62,8 +62,8 @@ async fn a_take_that_is_forgotten_does_no_harm() {
 /// The sequence of tokens may be forgotten too, so that two workers get the same one: one of them begins the attempt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_given_twice_begins_one_attempt() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let (storage, elsewhere) = (fresh.migrated().await, fresh.storage().await);
+    let Some(fresh) = database().await else { return };
+    let (storage, elsewhere) = (open(&fresh).await, open(&fresh).await);
     let (scope, project) = scene(&storage).await;
     submit(&storage, &scope, &project).await;
     let first = take(&storage, LONG).await;
@@ -86,8 +86,8 @@ async fn a_token_that_is_given_twice_begins_one_attempt() {
 /// A worker that goes away while it takes runs leaves none of them lying until their leases run out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_waits_for_goes_back_at_once() {
-    let Some(fresh) = Fresh::create().await else { return };
-    let storage = fresh.migrated().await;
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     let worker = worker();

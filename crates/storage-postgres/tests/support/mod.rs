@@ -2,89 +2,27 @@
 #![allow(unreachable_pub, reason = "this is a module of several tests")]
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+#[cfg(feature = "embedded")]
+pub mod copies;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::planning::Project;
 use lime_core::ports::{Claim, Claimant, Queue, Settlement, WorkerName};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Outcome, ProviderId};
 use lime_core::{Scope, Store, Stored};
-use lime_storage_postgres::sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
-};
-use lime_storage_postgres::{PgStorage, PoolOptions};
-use tokio::sync::OnceCell;
+use lime_storage_postgres::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-fn server_url() -> String {
-    std::env::var("LIME_TEST_DATABASE_URL")
-        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
+/// A migrated database on the server; a line that begins with `skipped:` and nothing if none answers.
+pub async fn database() -> Option<TestDatabase> {
+    lime_conformance::or_skip(TestDatabase::migrated().await)
 }
 
-fn admin() -> ConnectOptions {
-    let mut connect = ConnectOptions::new(server_url());
-    connect.acquire_timeout(Duration::from_secs(3)).sqlx_logging(false);
-    connect
-}
-
-/// A fresh database on the server of `LIME_TEST_DATABASE_URL`, dropped at the end.
-pub struct Fresh {
-    pub url: String,
-    name: String,
-}
-
-impl Fresh {
-    /// Prints a line that begins with `skipped:` and gives nothing if no server answers.
-    pub async fn create() -> Option<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let name = format!(
-            "lime_test_{}_{}_{}",
-            std::process::id(),
-            since.subsec_nanos(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        static ANSWERS: OnceCell<bool> = OnceCell::const_new();
-        let answers = || async { Database::connect(admin()).await.is_ok() };
-        if !*ANSWERS.get_or_init(answers).await {
-            lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
-            return None;
-        }
-        let admin = Database::connect(admin()).await.unwrap();
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-        admin.close().await.unwrap();
-        let server = server_url();
-        let (base, query) =
-            server.split_once('?').map_or((server.as_str(), ""), |(base, query)| (base, query));
-        let (host, _) = base.rsplit_once('/').unwrap();
-        let url = if query.is_empty() { format!("{host}/{name}") } else { format!("{host}/{name}?{query}") };
-        Some(Self { url, name })
-    }
-
-    pub async fn storage(&self) -> PgStorage {
-        PgStorage::connect(&self.url, &options()).await.unwrap()
-    }
-
-    pub async fn migrated(&self) -> PgStorage {
-        let storage = self.storage().await;
-        storage.migrate().await.unwrap();
-        storage
-    }
-}
-
-impl Drop for Fresh {
-    /// On a thread and runtime of its own, since a test that panics has none to wait on.
-    fn drop(&mut self) {
-        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let admin = Database::connect(admin()).await.unwrap();
-                admin.execute_unprepared(&drop_it).await.unwrap();
-            });
-        });
-        dropped.join().unwrap();
-    }
+pub async fn open(database: &TestDatabase) -> PgStorage {
+    PgStorage::connect(database.url(), &options()).await.unwrap()
 }
 
 pub fn options() -> PoolOptions {

@@ -2,24 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use assembly_lime::git::LocalRepos;
 use assembly_lime::identity::{Slug, Tenant, Tenants};
 use assembly_lime::planning::Project;
-use assembly_lime::postgres::sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use assembly_lime::postgres::{PgStorage, PoolOptions};
 use assembly_lime::repos::{RepoKind, Repository};
 use assembly_lime::runs::{AgentMode, AgentRun, ProviderId, RunStatus};
 use assembly_lime::{Factory, Id, Scope, Store, Stored};
+use lime_storage_postgres::TestDatabase;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -42,22 +40,11 @@ const RECORDINGS: &[(&str, &str)] = &[
     ),
 ];
 
-fn server_url() -> String {
-    std::env::var("LIME_TEST_DATABASE_URL")
-        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
-}
-
-fn admin() -> ConnectOptions {
-    let mut connect = ConnectOptions::new(server_url());
-    connect.acquire_timeout(Duration::from_secs(3)).sqlx_logging(false);
-    connect
-}
-
 /// Where a test happens; all of it is gone at the end.
 pub(crate) struct Ground {
     pub(crate) url: String,
     pub(crate) place: TempDir,
-    name: String,
+    _database: TestDatabase,
 }
 
 /// A tenant with a project and a repository, as a server sees them.
@@ -80,37 +67,22 @@ pub(crate) struct Process {
 impl Ground {
     /// Prints a line that begins with `skipped:` and gives nothing if no server answers.
     pub(crate) async fn empty() -> Option<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        static ANSWERS: OnceCell<bool> = OnceCell::const_new();
-        let answers = || async { Database::connect(admin()).await.is_ok() };
-        if !*ANSWERS.get_or_init(answers).await {
-            lime_conformance::skip("no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one");
-            return None;
-        }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let (process, nanos) = (std::process::id(), since.subsec_nanos());
-        let name = format!("lime_worker_{process}_{nanos}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let admin = Database::connect(admin()).await.unwrap();
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-        admin.close().await.unwrap();
-        let server = server_url();
-        let (base, query) = server
-            .split_once('?')
-            .map_or((server.as_str(), String::new()), |(base, query)| (base, format!("?{query}")));
-        let (host, _) = base.rsplit_once('/').unwrap();
+        lime_conformance::or_skip(TestDatabase::empty().await).map(Self::on)
+    }
+
+    fn on(database: TestDatabase) -> Self {
         let place = TempDir::new().unwrap();
         std::fs::create_dir(place.path().join("recordings")).unwrap();
         for (file, text) in RECORDINGS {
             std::fs::write(place.path().join("recordings").join(file), text).unwrap();
         }
-        Some(Self { url: format!("{host}/{name}{query}"), place, name })
+        Self { url: database.url().to_owned(), place, _database: database }
     }
 
     /// The same, with tables, and something to work on in them.
     pub(crate) async fn set() -> Option<(Self, Scene)> {
-        let ground = Self::empty().await?;
+        let ground = Self::on(lime_conformance::or_skip(TestDatabase::migrated().await)?);
         let storage = ground.storage().await;
-        storage.migrate().await.unwrap();
         let tenant = storage.create_tenant(Tenant::new("T", Slug::parse("t").unwrap())).await.unwrap();
         let scope = Scope::system(tenant.id, "a test");
         let project = storage.insert(&scope, Project::new("P", "P")).await.unwrap();
@@ -143,21 +115,6 @@ impl Ground {
             .env("LIME_HTTP_ADDR", "127.0.0.1:0")
             .env("LIME_POLL_MS", "100");
         command
-    }
-}
-
-impl Drop for Ground {
-    /// On a thread and runtime of its own, since a test that panics has none to wait on.
-    fn drop(&mut self) {
-        let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let admin = Database::connect(admin()).await.unwrap();
-                admin.execute_unprepared(&drop_it).await.unwrap();
-            });
-        });
-        dropped.join().unwrap();
     }
 }
 
