@@ -93,6 +93,7 @@ async fn what_a_dead_worker_has_read_goes_to_another() {
     let dead = line(&place, "dead");
     dead.push(&leases(1, 3), LONG).await.unwrap();
     dead.push(&leases(4, 4), Duration::from_millis(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(dead.take(9).await.unwrap().len(), 3);
     dead.ack(&leases(1, 1)).await.unwrap();
     let other = line(&place, "other");

@@ -14,8 +14,7 @@ use crate::report::Report;
 pub(super) async fn play(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("the database is restarted again and again");
     let Some(cluster) = Cluster::start().await? else {
-        println!("skipped: the database is not restarted (no PostgreSQL programs to make a cluster with)");
-        report.figure("skipped", "no PostgreSQL programs");
+        report.figure("not played", "there are no PostgreSQL programs to make a cluster with");
         return Ok(report);
     };
     let ground = Ground::prepare(&cluster.url(), &Layout { tenants: 4, projects: 5, most: None }).await?;

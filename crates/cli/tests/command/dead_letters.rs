@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use lime_core::ports::{Claimant, Queue, WorkerName};
-use lime_core::runs::{AgentMode, AgentRun, ProviderId, RunStatus};
+use lime_core::ports::{Claimant, EventLog, Queue, WorkerName};
+use lime_core::runs::{AgentEvent, AgentMode, AgentRun, ProviderId, RunStatus};
 use lime_core::{Id, Lookup, Scope};
 use lime_storage_postgres::PgStorage;
 
@@ -15,8 +15,12 @@ async fn lose_all(storage: &PgStorage, scope: &Scope, run: Id<AgentRun>) {
     };
     in_time(async {
         while Lookup::get(storage, scope, run).await.unwrap().status != RunStatus::Failed {
-            storage.claim(&claimant, 1, Duration::from_millis(50)).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            for claim in storage.claim(&claimant, 1, Duration::from_millis(300)).await.unwrap() {
+                // One that has said nothing may only have waited for its turn; if this comes too late, so it is here.
+                let said = AgentEvent::Log { text: "at work".into() };
+                let _ = storage.append(&claim.lease, vec![said].into()).await;
+            }
+            tokio::time::sleep(Duration::from_millis(310)).await;
         }
     })
     .await;
