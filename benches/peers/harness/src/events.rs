@@ -68,7 +68,7 @@ const TARGETS: [Target; 7] = [
 ];
 
 /// One who appends or publishes, and what it can be measured in.
-#[async_trait]
+#[async_trait(?Send)]
 trait Source: Send + Sync {
     fn name(&self) -> &'static str;
 

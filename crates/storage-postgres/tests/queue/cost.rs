@@ -9,7 +9,7 @@ use crate::support::{database, open, options, scene, statement};
 
 /// With one connection, so that all takes but the first have their plans.
 async fn one_connection(fresh: &TestDatabase) -> PgStorage {
-    open(&fresh).await.close().await;
+    open(fresh).await.close().await;
     let options = PoolOptions { max_connections: 1, notify: false, ..options() };
     PgStorage::connect(fresh.url(), &options).await.unwrap()
 }

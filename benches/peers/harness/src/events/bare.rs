@@ -142,7 +142,7 @@ fn payload() -> Value {
     json!({ "type": "message", "role": "assistant", "text": TEXT })
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Source for Bare {
     fn name(&self) -> &'static str {
         self.way.name()

@@ -131,7 +131,7 @@ fn record(events: usize) -> Record {
     Record::from(vec![event; events])
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Source for Ours {
     fn name(&self) -> &'static str {
         self.way.name()

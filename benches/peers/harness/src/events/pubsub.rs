@@ -28,7 +28,7 @@ impl PubSub {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Source for PubSub {
     fn name(&self) -> &'static str {
         Self::NAME
