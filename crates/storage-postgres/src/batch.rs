@@ -4,16 +4,20 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lime_core::{Error, ErrorKind, Result, Retry};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 /// Brings the calls of many callers together: who waits while a batch is under way is in the next one.
 ///
 /// - A call that finds nobody before it starts at once, with those who come in the same moment: no time is waited for,
 ///   and batches grow with the load.
+/// - One batch is in flight: two small ones cost more than one of both. Only while it takes longer than [`PATIENCE`],
+///   as one that waits for a lock does, others go beside it.
 /// - First come, first taken. With more than one batch in flight, a later one may be done before an earlier one.
 /// - Each caller gets its own result. A caller that goes away before its item was taken takes it along; after that
 ///   the item is done, and nobody else notices.
@@ -33,12 +37,16 @@ struct Line<I, O> {
     state: Mutex<State<I, O>>,
 }
 
+/// How long those in line wait for a batch before they go beside it; some times what a commit takes.
+const PATIENCE: Duration = Duration::from_millis(10);
 const MISCOUNTED: &str = "a batch gave a wrong number of results";
 const PANICKED: &str = "a batch panicked; its message is in the process's error output";
 
 struct State<I, O> {
     waiting: VecDeque<(I, Caller<O>)>,
     flying: usize,
+    /// When the last batch began.
+    began: Instant,
 }
 
 impl<I, O> Clone for Batcher<I, O> {
@@ -84,7 +92,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             weight,
             in_flight: in_flight.max(1),
             run: Box::new(move |items| run(items).boxed()),
-            state: Mutex::new(State { waiting: VecDeque::new(), flying: 0 }),
+            state: Mutex::new(State { waiting: VecDeque::new(), flying: 0, began: Instant::now() }),
         }))
     }
 
@@ -92,22 +100,43 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     ///
     /// - Fails as `Unavailable` if the runtime ends before the item is done, as `Unexpected` if its batch panicked.
     pub(crate) async fn call(&self, item: I) -> Result<O> {
-        let (caller, answer) = oneshot::channel();
+        let (caller, mut answer) = oneshot::channel();
+        self.0.lock().waiting.push_back((item, caller));
+        let answered = if self.start() {
+            answer.await
+        } else {
+            match timeout(PATIENCE, &mut answer).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    self.start();
+                    answer.await
+                }
+            }
+        };
+        let stopped = |_| {
+            let message = "the runtime is shutting down; start it again";
+            Err(Error::new(ErrorKind::Unavailable, "storage.batch", message))
+        };
+        answered.unwrap_or_else(stopped)
+    }
+
+    /// Starts a flight if one may go for those who wait.
+    fn start(&self) -> bool {
         let starts = {
             let mut state = self.0.lock();
-            state.waiting.push_back((item, caller));
-            let starts = state.flying < self.0.in_flight;
-            state.flying += usize::from(starts);
+            let may =
+                state.flying == 0 || (state.flying < self.0.in_flight && state.began.elapsed() >= PATIENCE);
+            let starts = may && !state.waiting.is_empty();
+            if starts {
+                state.flying += 1;
+                state.began = Instant::now();
+            }
             starts
         };
         if starts {
             tokio::spawn(Flight { line: self.0.clone(), over: false }.fly());
         }
-        let stopped = |_| {
-            let message = "the runtime is shutting down; start it again";
-            Err(Error::new(ErrorKind::Unavailable, "storage.batch", message))
-        };
-        answer.await.unwrap_or_else(stopped)
+        starts
     }
 }
 
@@ -139,6 +168,7 @@ impl<I, O> Line<I, O> {
             state.flying -= 1;
             return None;
         }
+        state.began = Instant::now();
         Some((items, callers))
     }
 }
@@ -303,14 +333,19 @@ mod tests {
         assert_eq!(gate.batches(), [vec![1], vec![60, 40], vec![1], vec![500], vec![2]]);
     }
 
-    #[tokio::test]
-    async fn so_many_are_in_flight_and_no_more() {
+    #[tokio::test(start_paused = true)]
+    async fn others_go_beside_one_that_takes_long_and_so_many_at_most() {
         let gate = gate(100, 2, 0);
-        let calls = gate.calls(&[1, 2, 3, 4]).await;
-        assert_eq!(gate.batches(), [[1], [2]]);
+        let mut calls = gate.calls(&[1, 2, 3]).await;
+        assert_eq!(gate.batches(), [[1]]);
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert_eq!(gate.batches(), [vec![1], vec![2, 3]]);
+        calls.extend(gate.calls(&[4, 5]).await);
+        tokio::time::sleep(PATIENCE * 20).await;
+        assert_eq!(gate.batches().len(), 2);
         gate.permits.add_permits(100);
         join_all(calls).await;
-        assert_eq!(gate.batches(), [vec![1], vec![2], vec![3, 4]]);
+        assert_eq!(gate.batches(), [vec![1], vec![2, 3], vec![4, 5]]);
     }
 
     #[tokio::test]
@@ -340,7 +375,7 @@ mod tests {
     #[test]
     fn a_runtime_that_ends_leaves_nobody_waiting() {
         let gate = gate(1, 1, 0);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut first = Box::pin(gate.batcher.call(1));
         let mut second = Box::pin(gate.batcher.call(2));
         runtime.block_on(std::future::poll_fn(|context| {

@@ -44,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
     pub(crate) only: Vec<String>,
 
+    /// Only the measurements of the queue whose names have this in them, such as "drain" or "idle".
+    #[arg(long, default_value = "", value_name = "PART")]
+    pub(crate) measure: String,
+
     /// Prints one JSON document instead of tables.
     #[arg(long)]
     pub(crate) json: bool,

@@ -172,7 +172,8 @@ fn without_the_commit(figures: &mut Figures, name: &'static str) {
 }
 
 fn section(figures: Figures) -> Section {
-    let rate = |title, measure| Column { title, measure, statistic: Statistic::Median, unit: Unit::PerSecond };
+    let rate =
+        |title, measure| Column { title, measure, statistic: Statistic::Median, unit: Unit::PerSecond };
     let both = |measure, p50, p99| {
         [(p50, Statistic::Median), (p99, Statistic::P99)].map(|(title, statistic)| Column {
             title,
@@ -201,8 +202,11 @@ fn section(figures: Figures) -> Section {
             },
             Table {
                 title: "from the call to a subscriber, milliseconds, 50 subscribers".to_owned(),
-                columns: [both(DELIVERY, "p50", "p99"), both(DELIVERY_ALONE, "less commit p50", "less commit p99")]
-                    .concat(),
+                columns: [
+                    both(DELIVERY, "p50", "p99"),
+                    both(DELIVERY_ALONE, "less commit p50", "less commit p99"),
+                ]
+                .concat(),
                 ours: OURS,
             },
         ],

@@ -31,7 +31,12 @@ impl Figures {
         self.values.entry((measure, peer)).or_default().push(value);
     }
 
-    pub(crate) fn add_latencies(&mut self, measure: &'static str, peer: &'static str, latencies: &[Duration]) {
+    pub(crate) fn add_latencies(
+        &mut self,
+        measure: &'static str,
+        peer: &'static str,
+        latencies: &[Duration],
+    ) {
         let micros = latencies.iter().map(|it| it.as_secs_f64() * 1e6);
         self.values.entry((measure, peer)).or_default().extend(micros);
     }

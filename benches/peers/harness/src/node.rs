@@ -39,7 +39,8 @@ pub(crate) struct Printed {
 
 /// Installs the packages; whoever comes later finds them there.
 pub(crate) async fn install() -> Outcome<&'static Path> {
-    let installed = SCRIPTS.get_or_init(async || install_once().await.map_err(|error| error.to_string())).await;
+    let installed =
+        SCRIPTS.get_or_init(async || install_once().await.map_err(|error| error.to_string())).await;
     match installed {
         Ok(folder) => Ok(folder),
         Err(why) => Err(why.clone().into()),

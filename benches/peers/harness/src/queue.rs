@@ -64,7 +64,7 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
     }
     // Everybody in each round, so that an hour in which the machine is busy burdens all alike.
     for round in 1..=args.rounds {
-        for measure in MEASURES {
+        for measure in MEASURES.into_iter().filter(|measure| measure.contains(&args.measure)) {
             for peer in &peers {
                 ground.calm().await;
                 let name = peer.name();
@@ -110,7 +110,8 @@ async fn one(peer: &dyn Peer, measure: &str, args: &Args) -> Outcome<Measured> {
 }
 
 fn section(figures: Figures) -> Section {
-    let rate = |title, measure| Column { title, measure, statistic: Statistic::Median, unit: Unit::PerSecond };
+    let rate =
+        |title, measure| Column { title, measure, statistic: Statistic::Median, unit: Unit::PerSecond };
     let latency = |title, statistic| Column { title, measure: PICKUP, statistic, unit: Unit::Millis };
     Section {
         title: "queue".to_owned(),

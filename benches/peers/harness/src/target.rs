@@ -43,7 +43,12 @@ pub(crate) struct Verdict {
 }
 
 impl Target {
-    pub(crate) const fn rate(measure: &'static str, ours: &'static str, against: Against, least: f64) -> Self {
+    pub(crate) const fn rate(
+        measure: &'static str,
+        ours: &'static str,
+        against: Against,
+        least: f64,
+    ) -> Self {
         Self { measure, statistic: Statistic::Median, ours, against, bound: Bound::AtLeast(least) }
     }
 
@@ -89,7 +94,9 @@ impl Target {
         let (measure, ours) = (self.measure, self.ours);
         match self.against {
             Against::Peer(peer) | Against::Best(peer, _) => format!("{measure}{statistic}: {ours} / {peer}"),
-            Against::Other { peer, measure: other } => format!("{measure}{statistic}: {ours} / {peer} ({other})"),
+            Against::Other { peer, measure: other } => {
+                format!("{measure}{statistic}: {ours} / {peer} ({other})")
+            }
             Against::Fixed => format!("{measure}{statistic}: {ours}"),
         }
     }
@@ -128,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_rate_is_held_against_the_best_of_several_peers() {
-        let target = Target::rate("drain", "ours", Against::Best("others", &["slow", "quick", "absent"]), 1.5);
+        let target =
+            Target::rate("drain", "ours", Against::Best("others", &["slow", "quick", "absent"]), 1.5);
         let verdict = target.judge(&figures());
         assert_eq!((verdict.ratio, verdict.met), (Some(1.5), Some(true)));
         assert_eq!(verdict.says, "drain: ours / others");

@@ -38,7 +38,7 @@ async fn finish(base: &Base, calls: &[Vec<Lease>]) -> Result<Vec<usize>> {
             SELECT place.run_id FROM UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token)
             CROSS JOIN run_queue AS place
             WHERE place.tenant_id = lease.tenant_id AND place.run_id = lease.run_id AND place.token = lease.token
-              AND place.state = 2 AND NOT place.started AND place.lease_expires_at > clock_timestamp()
+              AND NOT place.started AND place.lease_expires_at > clock_timestamp()
             ORDER BY place.run_id FOR UPDATE OF place
         )
         DELETE FROM run_queue WHERE run_id = ANY (ARRAY(SELECT run_id FROM place)) RETURNING run_id";

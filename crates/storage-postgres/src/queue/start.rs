@@ -43,7 +43,7 @@ static BEGIN: LazyLock<String> = LazyLock::new(|| {
              FROM UNNEST((SELECT $1), $2, $3, $4, $5) AS lease (tenant_id, run_id, token, worker, length)
              CROSS JOIN run_queue AS place JOIN agent_runs AS run ON run.id = place.run_id
              WHERE place.tenant_id = lease.tenant_id AND place.run_id = lease.run_id AND place.token = lease.token
-               AND place.state = 2 AND NOT place.started AND place.lease_expires_at > clock_timestamp()
+               AND NOT place.started AND place.lease_expires_at > clock_timestamp()
                AND run.status IN ({waiting})
              ORDER BY place.run_id FOR NO KEY UPDATE OF place
          ), begun AS (

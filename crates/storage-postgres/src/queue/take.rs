@@ -108,7 +108,7 @@ async fn put_back(base: &Base, leases: &[Lease]) -> Result<()> {
     let statement = "WITH place AS MATERIALIZED (
             SELECT place.run_id FROM UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token)
             JOIN run_queue AS place USING (tenant_id, run_id, token)
-            WHERE place.state = 2 AND NOT place.started
+            WHERE NOT place.started
             ORDER BY place.run_id FOR NO KEY UPDATE OF place
         )
         UPDATE run_queue SET state = 0, token = NULL, lease_expires_at = NULL, due_at = NULL
@@ -124,7 +124,7 @@ async fn rescue(base: &Base, lost: &[Id<AgentRun>]) -> Result<()> {
     const OPERATION: &str = "queue.rescue";
     let tx = base.begin(OPERATION).await?;
     let runs: Vec<i64> = lost.iter().map(|run| run.raw()).collect();
-    let condition = "place.run_id = ANY ($1) AND place.state = 2 AND place.started
+    let condition = "place.run_id = ANY ($1) AND place.started
         AND place.lease_expires_at <= clock_timestamp()";
     let found = held::lock(&tx, OPERATION, ["", condition, "SKIP LOCKED"], [runs.into()]).await?;
     let mut saved = Vec::new();

@@ -63,11 +63,20 @@ impl Ours {
         self.site.fill(&storage, RUNS as u64).await?;
         let claims = storage.claim(&claimant("appender")?, RUNS, LEASE).await?;
         let leases: Vec<Lease> = claims.iter().map(|claim| claim.lease).collect();
-        if leases.len() == RUNS { Ok((storage, Arc::new(leases))) } else { Err("not all runs were claimed".into()) }
+        if leases.len() == RUNS {
+            Ok((storage, Arc::new(leases)))
+        } else {
+            Err("not all runs were claimed".into())
+        }
     }
 
     /// Calls a second of so many who append at once, in turns to all runs; with how long each call took.
-    async fn appending(&self, at_once: usize, in_call: usize, span: Duration) -> Outcome<(f64, Vec<Duration>)> {
+    async fn appending(
+        &self,
+        at_once: usize,
+        in_call: usize,
+        span: Duration,
+    ) -> Outcome<(f64, Vec<Duration>)> {
         let (storage, leases) = self.begin().await?;
         // Another process that listens, as there is in a fleet.
         let other = self.site.storage(true).await?;

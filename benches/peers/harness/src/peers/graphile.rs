@@ -132,7 +132,8 @@ impl Working {
 }
 
 fn jobs(count: usize) -> Vec<RawJobSpec> {
-    let job = |id| RawJobSpec { identifier: TASK.into(), payload: json!({ "id": id }), spec: JobSpec::default() };
+    let job =
+        |id| RawJobSpec { identifier: TASK.into(), payload: json!({ "id": id }), spec: JobSpec::default() };
     (0..count).map(job).collect()
 }
 
@@ -198,8 +199,9 @@ impl Peer for Graphile {
         let handled = Handled::until(count);
         let working = self.work(concurrency, Tell::Count(handled.clone())).await?;
         let left = || async {
-            let left: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM graphile_worker._private_jobs").fetch_one(&pool).await?;
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM graphile_worker._private_jobs")
+                .fetch_one(&pool)
+                .await?;
             Ok(left.unsigned_abs())
         };
         let rate = handled.drained(working.began, left).await;

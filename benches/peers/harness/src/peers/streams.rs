@@ -36,7 +36,8 @@ impl Streams {
     }
 
     async fn open(name: &'static str, redis_url: &str, ground: &Ground) -> Outcome<Self> {
-        let opened = Self { name, client: Client::open(redis_url)?, key: format!("{}_{name}", ground.prefix()) };
+        let opened =
+            Self { name, client: Client::open(redis_url)?, key: format!("{}_{name}", ground.prefix()) };
         opened.empty().await?;
         Ok(opened)
     }
@@ -96,7 +97,12 @@ fn finish(pipe: &mut redis::Pipeline, key: &str, ids: &[Vec<u8>]) {
 }
 
 /// Reads and finishes until nothing is left; what was read is finished together with the next read.
-async fn read_all(mut connection: MultiplexedConnection, key: String, consumer: usize, handled: Handled) -> Outcome<()> {
+async fn read_all(
+    mut connection: MultiplexedConnection,
+    key: String,
+    consumer: usize,
+    handled: Handled,
+) -> Outcome<()> {
     let mut taken = Vec::new();
     loop {
         let mut pipe = redis::pipe();
@@ -120,7 +126,8 @@ impl Peer for Streams {
     }
 
     fn setup(&self) -> String {
-        let redis = if self.name == "streams" { "a Redis with appendfsync always" } else { "the Redis given" };
+        let redis =
+            if self.name == "streams" { "a Redis with appendfsync always" } else { "the Redis given" };
         format!("XADD, XREADGROUP of {READ}, XACK and XDEL on {redis}; up to {READERS} readers")
     }
 

@@ -158,20 +158,22 @@ BEGIN
             GROUP BY 1, 2, 3
         ), of_tenant AS MATERIALIZED (
             SELECT tenant_id, sum(runs)::INT AS runs FROM at_work GROUP BY 1
-        ), of_project AS MATERIALIZED (
-            SELECT tenant_id, project_id, sum(runs)::INT AS runs FROM at_work GROUP BY 1, 2
         ), lanes_with_room AS (
-            SELECT lane.*, coalesce(of_tenant.runs, 0) AS tenant_runs, coalesce(of_project.runs, 0) AS project_runs,
+            SELECT lane.*, coalesce(of_tenant.runs, 0) AS tenant_runs, of_project.runs AS project_runs,
                    coalesce(tenants.max_concurrent_runs - coalesce(of_tenant.runs, 0), most) AS tenant_room,
-                   projects.max_concurrent_agents - coalesce(of_project.runs, 0) AS project_room
+                   projects.max_concurrent_agents - of_project.runs AS project_room
             FROM lane
             JOIN tenants ON tenants.id = lane.tenant_id
             JOIN projects ON projects.id = lane.project_id
             LEFT JOIN of_tenant ON of_tenant.tenant_id = lane.tenant_id
-            LEFT JOIN of_project ON of_project.tenant_id = lane.tenant_id AND of_project.project_id = lane.project_id
+            -- Counted anew: a project has few at work, and a join of two lists would compare each with each.
+            CROSS JOIN LATERAL (
+                SELECT count(*)::INT AS runs FROM run_queue AS q
+                WHERE q.state = 2 AND q.tenant_id = lane.tenant_id AND q.project_id = lane.project_id
+            ) AS of_project
             WHERE lane.provider = ANY (provider_list)
               AND coalesce(tenants.max_concurrent_runs > of_tenant.runs, true)
-              AND projects.max_concurrent_agents > coalesce(of_project.runs, 0)
+              AND projects.max_concurrent_agents > of_project.runs
               AND (lane.agent_id = 0 OR (lane.tenant_id, lane.agent_id) NOT IN (
                 SELECT at_work.tenant_id, at_work.agent_id FROM at_work))
         ),

@@ -16,7 +16,7 @@ use crate::Outcome;
 use crate::peer::Handled;
 
 /// How many runs are taken at a time at most.
-const TAKES: usize = 500;
+const TAKES: usize = 1_000;
 /// More are taken while fewer than these wait for a handler.
 const FEW: usize = 500;
 /// Acknowledgements under way at once.

@@ -62,7 +62,7 @@ impl Peer for Ours {
     fn setup(&self) -> String {
         let how = match self.way {
             Way::Queue => {
-                "submit, take and finish of up to 500 at a time in 200 projects; submitted and worked over separate \
+                "submit, take and finish of up to 1,000 at a time in 200 projects; submitted and worked over separate \
                  connections, as by two processes"
             }
             Way::Runs => "the same with claim and settle: run, attempt and log are written too",
@@ -133,7 +133,8 @@ impl Peer for Ours {
 
     async fn pickup(&self, samples: u32) -> Outcome<Option<Vec<Duration>>> {
         let storage = self.empty().await?;
-        let other = if self.way == Way::OneProcess { storage.clone() } else { self.site.storage(true).await? };
+        let other =
+            if self.way == Way::OneProcess { storage.clone() } else { self.site.storage(true).await? };
         let (tell, mut runs) = mpsc::unbounded_channel();
         let crew = work(Arc::new(storage.clone()), claimant("idler")?, 8, self.depth(), Tell::When(tell));
         let latencies = picking_up(samples, &mut runs, |turn| {
