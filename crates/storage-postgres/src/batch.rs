@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use lime_core::{Error, ErrorKind, Result, Retry};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 /// Brings the calls of many callers together: who waits while a batch is under way is in the next one.
 ///
@@ -21,7 +22,7 @@ use tokio::time::{Instant, timeout};
 /// - First come, first taken. With more than one batch in flight, a later one may be done before an earlier one.
 /// - Each caller gets its own result. A caller that goes away before its item was taken takes it along; after that
 ///   the item is done, and nobody else notices.
-/// - Batches run in tasks on the runtime of a caller; at rest there is none.
+/// - Batches run in tasks on the runtime of a caller, each in a span of its own; at rest there is none.
 /// - What `run` captures lives as long as the batcher: not what owns the batcher, or neither would ever go.
 pub(crate) struct Batcher<I, O>(Arc<Line<I, O>>);
 
@@ -29,6 +30,8 @@ type Run<I, O> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O>>> + Send
 type Caller<O> = oneshot::Sender<Result<O>>;
 
 struct Line<I, O> {
+    /// What spans and errors call it.
+    operation: &'static str,
     most: usize,
     most_weight: usize,
     weight: fn(&I) -> usize,
@@ -65,6 +68,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Batches of at most `most` items, at most `in_flight` of them at once; `run` gives a result for each item, in
     /// the same order.
     pub(crate) fn new<F>(
+        operation: &'static str,
         most: usize,
         in_flight: usize,
         run: impl Fn(Vec<I>) -> F + Send + Sync + 'static,
@@ -72,11 +76,12 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     where
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        Self::weighed(most, usize::MAX, |_| 0, in_flight, run)
+        Self::weighed(operation, most, usize::MAX, |_| 0, in_flight, run)
     }
 
     /// The same, with items that weigh together at most `most_weight`; one that weighs more is a batch by itself.
     pub(crate) fn weighed<F>(
+        operation: &'static str,
         most: usize,
         most_weight: usize,
         weight: fn(&I) -> usize,
@@ -87,6 +92,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
         Self(Arc::new(Line {
+            operation,
             most: most.max(1),
             most_weight,
             weight,
@@ -115,7 +121,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         };
         let stopped = |_| {
             let message = "the runtime is shutting down; start it again";
-            Err(Error::new(ErrorKind::Unavailable, "storage.batch", message))
+            Err(Error::new(ErrorKind::Unavailable, self.0.operation, message))
         };
         answered.unwrap_or_else(stopped)
     }
@@ -188,7 +194,9 @@ impl<I: Send + 'static, O: Send + 'static> Flight<I, O> {
             tokio::task::yield_now().await;
             let Some((items, callers)) = self.line.next() else { break };
             let count = callers.len();
-            let done = AssertUnwindSafe(async { (self.line.run)(items).await }).catch_unwind().await;
+            let span = tracing::debug_span!("storage", operation = self.line.operation, records = count);
+            let work = async { (self.line.run)(items).await }.instrument(span);
+            let done = AssertUnwindSafe(work).catch_unwind().await;
             let results = match done {
                 Ok(results) if results.len() == count => results,
                 Ok(_) => shared(fault(MISCOUNTED), count),
@@ -287,7 +295,11 @@ mod tests {
                 items.into_iter().map(|item| Ok(item * 10)).collect()
             }
         };
-        Gate { batcher: Batcher::weighed(most, 100, |item| *item as usize, in_flight, run), batches, permits }
+        Gate {
+            batcher: Batcher::weighed("test", most, 100, |item| *item as usize, in_flight, run),
+            batches,
+            permits,
+        }
     }
 
     impl Gate {

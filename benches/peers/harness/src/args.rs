@@ -60,7 +60,9 @@ pub(crate) enum Subject {
     Queue,
     /// Appending events, and telling subscribers.
     Events,
-    /// Both.
+    /// Whole runs through the engine, a quarter as many as there are jobs in a drain.
+    Runs,
+    /// All of them.
     All,
 }
 

@@ -1,7 +1,7 @@
 //! Ours beside other job queues and bare SQL, on the same database in one run.
 //!
-//! Read in this order: [`peer`] says what is measured, [`peers`] holds one file for each peer, [`queue`] and
-//! [`events`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
+//! Read in this order: [`peer`] says what is measured, [`peers`] holds one file for each peer, [`queue`],
+//! [`events`] and [`runs`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
 #![allow(clippy::print_stdout, reason = "this is a program, and its tables are what it is for")]
 
 mod args;
@@ -15,6 +15,7 @@ mod peers;
 mod queue;
 mod report;
 mod roster;
+mod runs;
 mod say;
 mod target;
 
@@ -68,6 +69,10 @@ async fn measure(args: &Args, ground: &Ground) -> Outcome<bool> {
     }
     if matches!(args.subject, Subject::Events | Subject::All) {
         report.add(events::measure(args, ground).await?);
+    }
+    // The last, since from then on the storage's calls are timed.
+    if matches!(args.subject, Subject::Runs | Subject::All) {
+        report.add(runs::measure(args, ground).await?);
     }
     report.print()?;
     Ok(report.is_whole())

@@ -11,7 +11,6 @@ use lime_core::{Error, Invalid, Result};
 use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, Row};
-use tracing::Instrument;
 
 use super::Batch;
 use super::known::Known;
@@ -42,7 +41,7 @@ impl Appender {
         let lane = |_| {
             let base = base.clone();
             let write = move |items| write(base.clone(), items);
-            Batcher::weighed(MOST, MOST_BYTES, |item: &Item| item.bytes, 1, write)
+            Batcher::weighed(OPERATION, MOST, MOST_BYTES, |item: &Item| item.bytes, 1, write)
         };
         Self((0..base.in_flight.min(LANES)).map(lane).collect())
     }
@@ -105,22 +104,16 @@ enum Written {
 }
 
 async fn write(base: Base, items: Vec<Item>) -> Vec<Result<Vec<RunEvent>>> {
-    let span =
-        tracing::debug_span!("storage", operation = OPERATION, table = "agent_events", records = items.len());
-    let work = async {
-        let db = &base.db;
-        let mut written = together(&items, |items| write_all(db, items).boxed()).await;
-        if items.len() > 1 {
-            for (item, written) in items.iter().zip(&mut written) {
-                if let Ok(Written::NoStep) = written {
-                    let alone = write_all(db, std::slice::from_ref(item)).await;
-                    *written = alone.map(|one| one.first().copied().unwrap_or(Written::Stale));
-                }
+    let db = &base.db;
+    let mut written = together(&items, |items| write_all(db, items).boxed()).await;
+    if items.len() > 1 {
+        for (item, written) in items.iter().zip(&mut written) {
+            if let Ok(Written::NoStep) = written {
+                let alone = write_all(db, std::slice::from_ref(item)).await;
+                *written = alone.map(|one| one.first().copied().unwrap_or(Written::Stale));
             }
         }
-        written
-    };
-    let written = work.instrument(span).await;
+    }
     let answer = |(item, written): (Item, Result<Written>)| match written? {
         Written::After(after, ts) => Ok(item.recorded(after, ts, &base.news)),
         Written::Stale => Err(Error::stale_lease(OPERATION, &item.lease)),

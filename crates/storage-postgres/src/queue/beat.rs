@@ -28,7 +28,7 @@ pub(super) struct Beat {
 /// Brings the signs of life of many together.
 pub(super) fn batcher(base: &Base) -> Batcher<Beat, Signals> {
     let of_all = base.clone();
-    Batcher::new(MOST, base.in_flight, move |beats: Vec<Beat>| {
+    Batcher::new(OPERATION, MOST, base.in_flight, move |beats: Vec<Beat>| {
         let base = of_all.clone();
         async move {
             let heard = together(&beats, |beats| {

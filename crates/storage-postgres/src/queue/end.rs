@@ -90,16 +90,23 @@ fn again(now: DateTime<Utc>, failure: &Failure, pause_ms: i64) -> DateTime<Utc> 
 /// Ends the attempts of many callers in one transaction.
 pub(super) fn batcher(base: &Base) -> Batcher<Ending, Stored<AgentRun>> {
     let of_all = base.clone();
-    Batcher::weighed(MOST, MOST_BYTES, Ending::bytes, base.in_flight, move |endings: Vec<Ending>| {
-        let base = of_all.clone();
-        async move {
-            let ended = together(&endings, |endings| {
-                let base = base.clone();
-                Box::pin(async move { end(&base, endings).await })
-            });
-            ended.await.into_iter().map(|ended| ended.and_then(|ended| ended)).collect()
-        }
-    })
+    Batcher::weighed(
+        "queue.settle",
+        MOST,
+        MOST_BYTES,
+        Ending::bytes,
+        base.in_flight,
+        move |endings: Vec<Ending>| {
+            let base = of_all.clone();
+            async move {
+                let ended = together(&endings, |endings| {
+                    let base = base.clone();
+                    Box::pin(async move { end(&base, endings).await })
+                });
+                ended.await.into_iter().map(|ended| ended.and_then(|ended| ended)).collect()
+            }
+        },
+    )
 }
 
 async fn end(base: &Base, endings: &[Ending]) -> Result<Vec<Result<Stored<AgentRun>>>> {

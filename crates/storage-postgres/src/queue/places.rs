@@ -17,10 +17,12 @@ use crate::storage::{Base, sql};
 /// The most places of several callers that one statement gives up, beside those of the last one.
 const MOST: usize = 1_000;
 
+const FINISH: &str = "queue.finish";
+
 /// Gives places up for many callers at once.
 pub(super) fn finisher(base: &Base) -> Batcher<Vec<Lease>, usize> {
     let of_all = base.clone();
-    Batcher::weighed(MOST, MOST, Vec::len, base.in_flight, move |calls: Vec<Vec<Lease>>| {
+    Batcher::weighed(FINISH, MOST, MOST, Vec::len, base.in_flight, move |calls: Vec<Vec<Lease>>| {
         let base = of_all.clone();
         async move {
             let finished = together(&calls, |calls| {
@@ -33,7 +35,6 @@ pub(super) fn finisher(base: &Base) -> Batcher<Vec<Lease>, usize> {
 }
 
 async fn finish(base: &Base, calls: &[Vec<Lease>]) -> Result<Vec<usize>> {
-    const OPERATION: &str = "queue.finish";
     let statement = "WITH place AS MATERIALIZED (
             SELECT place.run_id FROM UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token)
             CROSS JOIN run_queue AS place
@@ -43,10 +44,10 @@ async fn finish(base: &Base, calls: &[Vec<Lease>]) -> Result<Vec<usize>> {
         )
         DELETE FROM run_queue WHERE run_id = ANY (ARRAY(SELECT run_id FROM place)) RETURNING run_id";
     let rows = base.db.query_all_raw(sql(statement, arrays(calls.iter().flatten()))).await;
-    let rows = rows.map_err(|error| unnamed(OPERATION, &error))?;
+    let rows = rows.map_err(|error| unnamed(FINISH, &error))?;
     let gone = rows.iter().map(|row| row.try_get::<i64>("", "run_id")).collect::<Result<Vec<_>, _>>();
     let mut gone: std::collections::HashSet<i64> =
-        gone.map_err(|error| unnamed(OPERATION, &error))?.into_iter().collect();
+        gone.map_err(|error| unnamed(FINISH, &error))?.into_iter().collect();
     // Each is counted for one of those who had its lease.
     let of_one = |leases: &Vec<Lease>| leases.iter().filter(|lease| gone.remove(&lease.run.raw())).count();
     Ok(calls.iter().map(of_one).collect())

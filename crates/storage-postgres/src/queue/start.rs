@@ -73,7 +73,7 @@ static BEGIN: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn batcher(base: &Base) -> Batcher<Start, Vec<Claim>> {
     let of_all = base.clone();
     let weight = |start: &Start| start.leases.len();
-    Batcher::weighed(MOST, MOST, weight, base.in_flight, move |starts: Vec<Start>| {
+    Batcher::weighed(OPERATION, MOST, MOST, weight, base.in_flight, move |starts: Vec<Start>| {
         let base = of_all.clone();
         async move {
             let started = together(&starts, |starts| {

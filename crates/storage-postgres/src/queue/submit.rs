@@ -233,7 +233,7 @@ async fn store(
 pub(super) fn batcher(base: &Base) -> Batcher<Draft, Stored<AgentRun>> {
     let of_all = base.clone();
     let weight = |draft: &Draft| draft.run.input_prompt.len() + 256;
-    Batcher::weighed(CHUNK, CHUNK_BYTES, weight, base.in_flight, move |drafts: Vec<Draft>| {
+    Batcher::weighed(OPERATION, CHUNK, CHUNK_BYTES, weight, base.in_flight, move |drafts: Vec<Draft>| {
         let base = of_all.clone();
         async move {
             let stored = together(&drafts, |drafts| {

@@ -12,7 +12,7 @@ use lime_storage_postgres::PgStorage;
 use tokio::sync::mpsc;
 
 pub(crate) use crew::{Depth, Tell, work};
-pub(crate) use site::{LEASE, Site, claimant};
+pub(crate) use site::{LEASE, PROVIDER, Site, claimant};
 
 use crate::Outcome;
 use crate::ground::Ground;

@@ -12,7 +12,8 @@ use lime_storage_postgres::{PgStorage, PoolOptions};
 use crate::Outcome;
 use crate::ground::{Database, Ground};
 
-const PROVIDER: ProviderId = ProviderId::from_static("replay");
+/// Whose runs they are.
+pub(crate) const PROVIDER: ProviderId = ProviderId::from_static("replay");
 /// How many tenants there are.
 const TENANTS: u32 = 4;
 /// How many projects each has; a project has at most ten runs at work, so they bound how many are.
@@ -67,6 +68,11 @@ impl Site {
         storage.close().await;
         sqlx::query("DELETE FROM run_queue").execute(&pool).await?;
         self.database.vacuum(&pool).await
+    }
+
+    /// The tenants, in the order of their turns.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.tenants.iter().map(|(scope, _)| scope)
     }
 
     /// A run of the tenant and the project whose turn it is.
