@@ -83,6 +83,9 @@ async fn a_push_that_was_never_made_is_given_up_and_the_work_is_done_anew() {
         effects(&scene).await,
         [(EffectStatus::Abandoned, Some(reason.into())), (EffectStatus::Done, None)]
     );
+    let diffs = scene.all::<CodeDiff>().await;
+    assert_eq!(diffs.len(), 1, "that of the first attempt was never brought home");
+    assert_eq!(Some(diffs[0].head_ref.clone()), scene.ground.branch(run.branch.as_deref().unwrap()));
 }
 
 #[tokio::test]

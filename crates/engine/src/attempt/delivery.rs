@@ -89,9 +89,11 @@ impl Attempt {
         } else {
             recorder.during(workspaces.commit(workspace, &message, &self.parts.author)).await?
         };
+        // A crash, or a person who had something to add, may have left diffs that were never brought home.
+        let has_others = self.claim.attempt_number > 1 || dialogue.proposed;
         let Some(commit) = commit else {
-            if self.claim.attempt_number > 1 || dialogue.proposed {
-                self.forget_diffs().await?;
+            if has_others {
+                self.forget_diffs(None).await?;
             }
             ending.events.push(AgentEvent::system("No changes."));
             let summary = ending.summary.get_or_insert_with(|| "No changes.".into()).clone();
@@ -101,6 +103,9 @@ impl Attempt {
         // Before the push: whoever is asked about it can see it, and after a crash it can be told.
         let summary = stat_line(&changes.stats);
         let diff = self.store_diff(checkout, &commit, &changes, &summary).await?;
+        if has_others {
+            self.forget_diffs(Some(diff)).await?;
+        }
         dialogue.proposed = true;
         let unified_diff = changes.unified_diff;
         recorder.take(AgentEvent::Diff { unified_diff, summary: Some(summary.clone()) }).await?;
@@ -173,8 +178,8 @@ impl Attempt {
         persist(|| storage.insert(&scope, diff.clone())).await.map(|stored| stored.id)
     }
 
-    /// Deletes the diffs that were to be brought home and were not, now that there is nothing to bring.
-    async fn forget_diffs(&self) -> Result<()> {
+    /// Deletes the diffs that were to be brought home and were not, but for one that now is to be.
+    async fn forget_diffs(&self, but: Option<Id<CodeDiff>>) -> Result<()> {
         let (storage, scope, run) = (&self.parts.storage, self.claim.scope(), self.claim.lease.run);
         let of_run = || Query::all().filter(CodeDiff::AGENT_RUN_ID.eq(run));
         let diffs = persist(|| storage.all(&scope, of_run())).await?;
@@ -182,7 +187,8 @@ impl Attempt {
             || Query::all().filter(Effect::RUN_ID.eq(run)).filter(Effect::STATUS.eq(EffectStatus::Done));
         let made = persist(|| storage.all(&scope, made())).await?;
         let made: Vec<_> = made.iter().filter_map(|effect| Pushed::of(effect)).collect();
-        for diff in diffs.iter().filter(|diff| !made.iter().any(|made| made.commit == diff.head_ref)) {
+        let is_made = |diff: &Stored<CodeDiff>| made.iter().any(|made| made.commit == diff.head_ref);
+        for diff in diffs.iter().filter(|diff| but != Some(diff.id) && !is_made(diff)) {
             match persist(|| storage.delete(&scope, diff)).await {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
