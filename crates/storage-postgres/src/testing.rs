@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use lime_core::{Error, ErrorKind, Result};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::connecting;
 use crate::{PgStorage, PoolOptions};
@@ -21,13 +21,14 @@ use crate::{PgStorage, PoolOptions};
 pub struct TestDatabase {
     name: String,
     url: String,
-    template: Option<Arc<TestDatabase>>,
+    /// Kept for as long as there are copies of it.
+    _template: Option<Arc<TestDatabase>>,
 }
 
 impl TestDatabase {
     /// An empty database.
     ///
-    /// - Fails with `Unavailable` if no server answers within 3 seconds.
+    /// - Fails with `Unavailable` if no server answers within 3 seconds; after that, at once for the rest of the process.
     pub async fn empty() -> Result<Self> {
         Self::create(None).await
     }
@@ -60,6 +61,11 @@ impl TestDatabase {
 
     async fn create(template: Option<Arc<Self>>) -> Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        static IS_SILENT: OnceCell<bool> = OnceCell::const_new();
+        let is_silent = || async { admin().await.is_err_and(|error| error.kind() == ErrorKind::Unavailable) };
+        if *IS_SILENT.get_or_init(is_silent).await {
+            return Err(silent());
+        }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lime_test_{}_{}_{count}", std::process::id(), since.subsec_nanos());
@@ -68,7 +74,7 @@ impl TestDatabase {
         let admin = admin().await?;
         let created = admin.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {source}")).await;
         created.map_err(|error| crate::error::unnamed("test_database.create", &error))?;
-        Ok(Self { name, url, template })
+        Ok(Self { name, url, _template: template })
     }
 }
 
@@ -89,7 +95,6 @@ impl Drop for TestDatabase {
         if !matches!(dropping.join(), Ok(Some(_))) {
             tracing::warn!(database = self.name, "a test's database could not be dropped");
         }
-        drop(self.template.take());
     }
 }
 
@@ -103,12 +108,13 @@ async fn admin() -> Result<DatabaseConnection> {
     connect.max_connections(1).acquire_timeout(Duration::from_secs(3)).sqlx_logging(false);
     Database::connect(connect).await.map_err(|error| {
         let error = connecting(&error);
-        if error.kind() == ErrorKind::Unavailable {
-            let message = "no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one";
-            return Error::new(ErrorKind::Unavailable, "test_database.create", message).because(error);
-        }
-        error
+        if error.kind() == ErrorKind::Unavailable { silent().because(error) } else { error }
     })
+}
+
+fn silent() -> Error {
+    let message = "no PostgreSQL server answers; set LIME_TEST_DATABASE_URL to one";
+    Error::new(ErrorKind::Unavailable, "test_database.create", message)
 }
 
 /// The URL of another database on the same server.
