@@ -12,7 +12,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 
 use crate::error::{Doing, about, unnamed};
 use crate::events::{self, Batch, Place};
-use crate::fence::{self, HELD, key};
+use crate::fence::{self, HELD, PLACES, key};
 use crate::storage::{commit, span, sql};
 use crate::store::read;
 use crate::tables::approval::Model;
@@ -121,6 +121,8 @@ async fn find(
 struct Asking<'a> {
     tx: &'a DatabaseTransaction,
     operation: &'static str,
+    /// Where its place is.
+    table: &'static str,
     tenant: Id<Tenant>,
     run: Id<AgentRun>,
     project: Id<Project>,
@@ -149,7 +151,7 @@ impl<'a> Asking<'a> {
     /// The run of a lease that holds.
     async fn under(tx: &'a DatabaseTransaction, operation: &'static str, lease: &Lease) -> Result<Self> {
         let condition = format!("place.tenant_id = $1 AND place.run_id = $2 AND place.token = $3 AND {HELD}");
-        let held = Self::lock(tx, operation, &condition, key(lease, [])).await?;
+        let held = Self::lock(tx, operation, "run_leases", &condition, key(lease, [])).await?;
         held.ok_or_else(|| Error::stale_lease(operation, lease))
     }
 
@@ -161,20 +163,27 @@ impl<'a> Asking<'a> {
         run: Id<AgentRun>,
     ) -> Result<Option<Self>> {
         let condition = "place.tenant_id = $1 AND place.run_id = $2";
-        Self::lock(tx, operation, condition, [tenant.raw().into(), run.raw().into()]).await
+        for table in PLACES {
+            let values = [tenant.raw().into(), run.raw().into()];
+            if let Some(found) = Self::lock(tx, operation, table, condition, values).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The place first and then the run, as everybody does.
     async fn lock(
         tx: &'a DatabaseTransaction,
         operation: &'static str,
+        table: &'static str,
         condition: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Option<Self>> {
         let statement = format!(
             "SELECT place.tenant_id, place.run_id, place.project_id, place.last_seq, run.attempt_id, run.status,
                     clock_timestamp() AS clock
-             FROM run_queue AS place JOIN agent_runs AS run ON run.id = place.run_id
+             FROM {table} AS place JOIN agent_runs AS run ON run.id = place.run_id
              WHERE {condition} FOR UPDATE OF place FOR NO KEY UPDATE OF run"
         );
         let row =
@@ -187,6 +196,7 @@ impl<'a> Asking<'a> {
         Ok(Some(Self {
             tx,
             operation,
+            table,
             tenant: Id::new(columns.tenant_id),
             run: Id::new(columns.run_id),
             project: Id::new(columns.project_id),
@@ -322,12 +332,6 @@ impl<'a> Asking<'a> {
 
     /// Writes what its log tells, and its state if that has changed.
     async fn write(self) -> Result<Vec<RunEvent>> {
-        const WRITE: &str = "WITH counted AS (
-                UPDATE run_queue SET last_seq = $3 WHERE tenant_id = $1 AND run_id = $2
-            )
-            UPDATE agent_runs
-            SET status = $5, last_seq = $3, version = version + 1, updated_at = clock_timestamp()
-            WHERE tenant_id = $1 AND id = $2 AND status = $4 AND status <> $5";
         if self.events.is_empty() {
             return Ok(Vec::new());
         }
@@ -339,7 +343,16 @@ impl<'a> Asking<'a> {
             self.found.as_str().into(),
             self.status.as_str().into(),
         ];
-        let written = self.tx.execute_raw(sql(WRITE, values)).await;
+        let write = format!(
+            "WITH counted AS (
+                 UPDATE {} SET last_seq = $3 WHERE tenant_id = $1 AND run_id = $2
+             )
+             UPDATE agent_runs
+             SET status = $5, last_seq = $3, version = version + 1, updated_at = clock_timestamp()
+             WHERE tenant_id = $1 AND id = $2 AND status = $4 AND status <> $5",
+            self.table
+        );
+        let written = self.tx.execute_raw(sql(write, values)).await;
         written.map_err(|error| unnamed(self.operation, &error))?;
         let attempt = self.attempt.map(Id::raw);
         let place = Place { tenant: self.tenant, run: self.run, attempt, after: self.last_seq };

@@ -10,11 +10,66 @@ pub(crate) fn words(states: impl IntoIterator<Item = RunStatus>) -> String {
     states.into_iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ")
 }
 
-/// The condition on `run_queue AS place` that a lease whose attempt has begun still holds, on the database's clock.
+/// The condition on `run_leases AS place` that a lease whose attempt has begun still holds, on the database's clock.
+pub(crate) const HELD: &str = "place.started AND place.expires_at > clock_timestamp()";
+
+/// A condition on what is `given` in arrays that every run there is fulfils, and that the planner takes for one in two
+/// hundred: it then looks each run up by its id, instead of reading all runs for the few of a call.
+pub(crate) const FEW: &str = "given.run_id BETWEEN 1 AND 9223372036854775807";
+
+/// The condition that a `place` is that of a `given` lease.
+pub(crate) const ITS: &str =
+    "place.run_id = given.run_id AND place.tenant_id = given.tenant_id AND place.token = given.token";
+
+/// The places of leases that are `given`, as far as the condition holds, each looked up and locked by itself in the order
+/// in which they are given: by their ids, as everybody locks places.
 ///
-/// - It does not name the state, which has a partial index: right after many runs were taken, while the planner
-///   believes that few are, it would read all of that index for each lease.
-pub(crate) const HELD: &str = "place.started AND place.lease_expires_at > clock_timestamp()";
+/// - Not by a join: right after an idle time the planner believes that `run_leases` has next to nothing, and would compare
+///   all that is there with all that is given. What is written then is written by [`change`] for the same reason.
+pub(crate) fn places(columns: &str, condition: &str, lock: &str) -> String {
+    format!(
+        "CROSS JOIN LATERAL (
+             SELECT {columns} FROM run_leases AS place
+             WHERE {ITS} AND {condition} {lock}
+         ) AS place
+         WHERE {FEW}"
+    )
+}
+
+/// The columns of a place.
+const COLUMNS: [&str; 15] = [
+    "run_id",
+    "tenant_id",
+    "project_id",
+    "agent_id",
+    "provider",
+    "priority",
+    "queued_at",
+    "inputs",
+    "token",
+    "started",
+    "cancel_requested",
+    "pause_requested",
+    "last_seq",
+    "expires_at",
+    "due_at",
+];
+
+/// Writes some columns anew of places that are locked, which `from` has with all their columns.
+pub(crate) fn change(from: &str, changes: &[(&str, &str)]) -> String {
+    let value = |column| changes.iter().find(|(name, _)| *name == column).map_or(column, |(_, value)| *value);
+    let set: Vec<_> = changes.iter().map(|(column, _)| format!("{column} = excluded.{column}")).collect();
+    format!(
+        "INSERT INTO run_leases ({}) SELECT {} FROM {from} ON CONFLICT (run_id) DO UPDATE SET {}",
+        COLUMNS.join(", "),
+        COLUMNS.map(value).join(", "),
+        set.join(", ")
+    )
+}
+
+/// Where to look for the place of a run of which it is not known whether a worker has it: its row may move from one
+/// table to the other while one waits for its lock.
+pub(crate) const PLACES: [&str; 4] = ["run_leases", "run_queue", "run_leases", "run_queue"];
 
 /// The values of a lease: tenant, run, token.
 pub(crate) fn key<const N: usize>(lease: &Lease, more: [Value; N]) -> impl Iterator<Item = Value> {
@@ -32,7 +87,7 @@ pub(crate) async fn hold(db: &impl ConnectionTrait, scope: &Scope, operation: &'
         return Err(Error::stale_lease(operation, lease));
     }
     let held = format!(
-        "SELECT place.run_id FROM run_queue AS place
+        "SELECT place.run_id FROM run_leases AS place
          WHERE place.tenant_id = $1 AND place.run_id = $2 AND place.token = $3 AND {HELD} FOR SHARE"
     );
     match db.query_one_raw(sql(held, key(lease, []))).await.map_err(|error| unnamed(operation, &error))? {

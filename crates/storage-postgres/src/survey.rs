@@ -124,8 +124,10 @@ impl PgStorage {
                     coalesce(line.paused, 0) AS paused
              FROM tenants AS tenant LEFT JOIN (
                  SELECT tenant_id, count(*) FILTER (WHERE state IN (0, 1)) AS waiting,
-                        count(*) FILTER (WHERE state = 2) AS leased, count(*) FILTER (WHERE state = 3) AS paused
-                 FROM run_queue GROUP BY tenant_id
+                        count(*) FILTER (WHERE state = 2) AS paused, count(*) FILTER (WHERE state = 3) AS leased
+                 FROM (
+                     SELECT tenant_id, state FROM run_queue UNION ALL SELECT tenant_id, 3 FROM run_leases
+                 ) AS place GROUP BY tenant_id
              ) AS line ON line.tenant_id = tenant.id ORDER BY tenant.id"
         );
         let rows = self.rows(OPERATION, statement, []).await?;
@@ -173,14 +175,14 @@ impl PgStorage {
     /// The lease on a run, if a worker holds it or has lost it and nobody has taken it up yet.
     pub async fn lease_of(&self, scope: &Scope, run: Id<AgentRun>) -> Result<Option<HeldLease>> {
         const OPERATION: &str = "survey.lease_of";
-        let statement = "SELECT token, lease_expires_at, lease_expires_at <= clock_timestamp() AS overdue
-             FROM run_queue WHERE tenant_id = $1 AND run_id = $2 AND state = 2";
+        let statement = "SELECT token, expires_at, expires_at <= clock_timestamp() AS overdue
+             FROM run_leases WHERE tenant_id = $1 AND run_id = $2";
         let values = [scope.tenant().raw().into(), run.raw().into()];
         let rows = self.rows(OPERATION, statement.to_owned(), values).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(HeldLease {
             attempt: Id::new(field(OPERATION, row, "token")?),
-            expires_at: field(OPERATION, row, "lease_expires_at")?,
+            expires_at: field(OPERATION, row, "expires_at")?,
             is_overdue: field(OPERATION, row, "overdue")?,
         }))
     }
@@ -235,13 +237,14 @@ impl PgStorage {
                 per_tenant.dead AS dead, questions.number AS questions
              FROM (
                  SELECT count(*) AS number,
-                        coalesce(extract(epoch FROM clock_timestamp() - min(lease_expires_at)) * 1000, 0)::bigint AS longest
-                 FROM run_queue WHERE state = 2 AND lease_expires_at <= clock_timestamp()
+                        coalesce(extract(epoch FROM clock_timestamp() - min(expires_at)) * 1000, 0)::bigint AS longest
+                 FROM run_leases WHERE expires_at <= clock_timestamp()
              ) AS overdue, (
                  SELECT coalesce(sum((
                      SELECT count(*) FROM agent_runs AS run
                      WHERE run.tenant_id = tenants.id AND run.status = 'queued'
                        AND NOT EXISTS (SELECT FROM run_queue AS place WHERE place.run_id = run.id)
+                       AND NOT EXISTS (SELECT FROM run_leases AS place WHERE place.run_id = run.id)
                  )), 0)::bigint AS unplaced, coalesce(sum((
                      SELECT count(*) FROM agent_runs AS run
                      WHERE run.tenant_id = tenants.id AND run.status = 'failed' AND run.stop_reason = 'worker_lost'

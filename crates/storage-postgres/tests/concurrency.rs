@@ -132,7 +132,7 @@ async fn a_fenced_write_and_the_loss_of_its_lease_are_one_after_the_other() {
     let held = claim(&storage, LONG).await;
     // Another connection changes the run and takes its time; the fence must see what it made of it.
     let other = storage.connection().begin().await.unwrap();
-    let expire = "UPDATE run_queue SET lease_expires_at = now() - interval '1 second'";
+    let expire = "UPDATE run_leases SET expires_at = now() - interval '1 second'";
     other.execute_unprepared(expire).await.unwrap();
     let write = {
         let (storage, scope, run) = (storage.clone(), held.scope(), held.lease.run);

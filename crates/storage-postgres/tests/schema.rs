@@ -96,13 +96,14 @@ const ASKED: &[(&str, &str, &[&str])] = &[
     ),
     (
         "run_queue",
-        "run_id tenant_id project_id agent_id provider priority state queued_at due_at token started \
-         lease_expires_at last_seq inputs cancel_requested pause_requested",
-        &[
-            "run_id",
-            "tenant_id project_id agent_id provider priority run_id",
-            "tenant_id project_id agent_id",
-        ],
+        "run_id tenant_id project_id agent_id provider priority state queued_at due_at last_seq inputs",
+        &["run_id", "due_at", "tenant_id project_id agent_id provider priority run_id"],
+    ),
+    (
+        "run_leases",
+        "run_id tenant_id project_id agent_id provider priority queued_at token started expires_at due_at last_seq \
+         inputs cancel_requested pause_requested",
+        &["run_id", "due_at"],
     ),
     (
         "agent_events",
@@ -213,7 +214,7 @@ async fn every_table_is_of_a_tenant_and_every_index_begins_with_it() {
         let (table, first) = (words.next().unwrap(), words.next().unwrap());
         // The queue looks for all tenants at once.
         let of_all = ["tenants", "seaql_migrations"].contains(&table)
-            || (table == "run_queue" && ["run_id", "due_at"].contains(&first));
+            || (["run_queue", "run_leases"].contains(&table) && ["run_id", "due_at"].contains(&first));
         let allowed = of_all || ["tenant_id", "id"].contains(&first);
         assert!(allowed, "the index ({index}) does not begin with the tenant");
     }

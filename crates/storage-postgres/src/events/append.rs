@@ -132,7 +132,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Sorted by run: whoever locks several rows of `run_queue` does so in the order of their ids.
+    /// Sorted by run: whoever locks several rows of `run_leases` does so in the order of their ids.
     fn all(items: impl Iterator<Item = (usize, &'a Item)>) -> Vec<Self> {
         let mut entries = BTreeMap::new();
         for (place, item) in items {
@@ -229,49 +229,45 @@ impl Leases {
 /// one plan for all lengths and keeps it, instead of a new one with each call, which takes longer than the call.
 const GIVEN: &str =
     "UNNEST((SELECT $1), $2, $3, $4) WITH ORDINALITY AS given (tenant_id, run_id, token, count, lease)";
-/// The place of a lease.
-const ITS: &str =
-    "place.run_id = given.run_id AND place.tenant_id = given.tenant_id AND place.token = given.token";
-
 /// Which leases hold; nothing is locked.
 static ASK: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT given.lease, clock_timestamp() AS ts FROM {GIVEN} JOIN run_queue AS place ON {ITS} AND {}",
-        fence::HELD
+        "SELECT given.lease, clock_timestamp() AS ts FROM {GIVEN} {}",
+        fence::places("place.run_id", fence::HELD, "LIMIT 1")
     )
 });
 
-/// The leases that hold, their rows locked one after the other in the order that was given: a plan that chose an
-/// order of its own could meet another statement in the opposite one.
+/// The leases that hold, with their places.
 pub(super) static LOCKED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "held AS MATERIALIZED (
-             SELECT given.lease, given.count, place.* FROM {GIVEN} CROSS JOIN LATERAL (
-                 SELECT tenant_id, run_id, token FROM run_queue AS place WHERE {ITS} AND {} FOR NO KEY UPDATE
-             ) AS place
+             SELECT given.lease, given.count, clock_timestamp() AS ts, place.* FROM {GIVEN} {}
          )",
-        fence::HELD
+        fence::places("place.*", fence::HELD, "FOR NO KEY UPDATE")
     )
 });
+
+/// Moves the positions of the logs of what `from` has.
+pub(super) fn counted(from: &str) -> String {
+    fence::change(from, &[("last_seq", "last_seq + count")])
+}
 
 /// Events alone, which is nearly all that is ever written.
 static EVENTS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH {}, counted AS (
-             UPDATE run_queue AS place SET last_seq = last_seq + held.count FROM held
-             WHERE place.run_id = held.run_id
-             RETURNING held.lease, place.tenant_id, place.run_id, place.token,
-                       place.last_seq - held.count AS last_seq, clock_timestamp() AS ts
+             {}
          ), recorded AS (
              INSERT INTO agent_events (tenant_id, agent_run_id, run_attempt_id, seq, ts, type, payload_json)
-             SELECT counted.tenant_id, counted.run_id, counted.token, counted.last_seq + event.place, counted.ts,
-                    event.type, event.payload::jsonb
+             SELECT held.tenant_id, held.run_id, held.token, held.last_seq + event.place, held.ts, event.type,
+                    event.payload::jsonb
              FROM UNNEST((SELECT $5), $6, $7, $8) AS event (lease, place, type, payload)
-             JOIN counted ON counted.lease = event.lease
+             JOIN held ON held.lease = event.lease
              ORDER BY event.lease, event.place
          )
-         SELECT lease, true AS is_complete, last_seq, ts FROM counted",
-        *LOCKED
+         SELECT lease, true AS is_complete, last_seq, ts FROM held",
+        *LOCKED,
+        counted("held")
     )
 });
 

@@ -10,7 +10,7 @@ use lime_core::{Entity, Error, Invalid, Result};
 use sea_orm::ActiveValue;
 use sea_orm::JsonValue as Json;
 
-use super::append::{Entry, LOCKED, OPERATION, Query};
+use super::append::{Entry, LOCKED, OPERATION, Query, counted};
 use crate::{Row, nul};
 
 /// As columns, ready to be written.
@@ -219,27 +219,24 @@ pub(super) static EVERYTHING: LazyLock<String> = LazyLock::new(|| {
              JOIN complete ON complete.lease = about.lease
              WHERE run.tenant_id = complete.tenant_id AND run.id = complete.run_id
          ), counted AS (
-             UPDATE run_queue AS place SET last_seq = last_seq + complete.count FROM complete
-             WHERE place.run_id = complete.run_id AND complete.count > 0
-             RETURNING complete.lease, place.tenant_id, place.run_id, place.token,
-                       place.last_seq - complete.count AS last_seq, clock_timestamp() AS ts
+             {}
          ), steps AS (
              SELECT run_id, step_key, id FROM kept_steps
              UNION ALL
              SELECT run_id, step_key, id FROM named
          ), recorded AS (
              INSERT INTO agent_events (tenant_id, agent_run_id, run_attempt_id, step_id, seq, ts, type, payload_json)
-             SELECT counted.tenant_id, counted.run_id, counted.token, steps.id, counted.last_seq + event.place,
-                    counted.ts, event.type, event.payload::jsonb
+             SELECT complete.tenant_id, complete.run_id, complete.token, steps.id, complete.last_seq + event.place,
+                    complete.ts, event.type, event.payload::jsonb
              FROM UNNEST((SELECT $5), $6, $7, $8, $9) AS event (lease, place, type, payload, step_key)
-             JOIN counted ON counted.lease = event.lease
-             LEFT JOIN steps ON steps.run_id = counted.run_id AND steps.step_key = event.step_key
+             JOIN complete ON complete.lease = event.lease
+             LEFT JOIN steps ON steps.run_id = complete.run_id AND steps.step_key = event.step_key
              ORDER BY event.lease, event.place
          )
-         SELECT held.lease, complete.lease IS NOT NULL AS is_complete, coalesce(counted.last_seq, 0) AS last_seq,
-                coalesce(counted.ts, clock_timestamp()) AS ts
-         FROM held LEFT JOIN complete ON complete.lease = held.lease LEFT JOIN counted ON counted.lease = held.lease",
-        *LOCKED
+         SELECT held.lease, complete.lease IS NOT NULL AS is_complete, held.last_seq, held.ts
+         FROM held LEFT JOIN complete ON complete.lease = held.lease",
+        *LOCKED,
+        counted("complete WHERE count > 0")
     )
 });
 

@@ -44,8 +44,8 @@ impl Batch {
     }
 }
 
-/// The place in a run's log that a transaction has taken for events: it has locked the run's row in `run_queue`, or
-/// has just made or deleted it.
+/// The place in a run's log that a transaction has taken for events: it has locked the run's place, or has
+/// just made or deleted it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) tenant: Id<Tenant>,

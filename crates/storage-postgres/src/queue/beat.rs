@@ -1,6 +1,8 @@
 //! Signs of life.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use lime_core::ports::Signals;
@@ -11,7 +13,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use super::{arrays, millis};
 use crate::batch::{Batcher, together};
 use crate::error::unnamed;
-use crate::fence::HELD;
+use crate::fence::{self, HELD};
 use crate::storage::{Base, sql};
 
 const OPERATION: &str = "queue.heartbeat";
@@ -40,29 +42,32 @@ pub(super) fn batcher(base: &Base) -> Batcher<Beat, Signals> {
     })
 }
 
-async fn beat(base: &Base, beats: &[Beat]) -> Result<Vec<Result<Signals>>> {
-    let statement = format!(
+static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+    format!(
         "WITH held AS MATERIALIZED (
-             SELECT place.run_id, clock_timestamp() AS now,
-                    clock_timestamp() + beat.extend * interval '1 ms' AS ends
-             FROM UNNEST((SELECT $1), $2, $3, $4) AS beat (tenant_id, run_id, token, extend) CROSS JOIN run_queue AS place
-             WHERE place.tenant_id = beat.tenant_id AND place.run_id = beat.run_id AND place.token = beat.token
-               AND {HELD}
-             ORDER BY place.run_id FOR NO KEY UPDATE OF place
-         ), heard AS (
-             UPDATE run_queue AS place
-             SET lease_expires_at = held.ends, due_at = least(place.due_at, held.ends)
-             FROM held WHERE place.run_id = held.run_id
-             RETURNING place.run_id, place.token, held.now, place.cancel_requested, place.pause_requested, place.inputs
+             SELECT place.*, clock_timestamp() AS now, clock_timestamp() + given.extend * interval '1 ms' AS ends
+             FROM UNNEST((SELECT $1), $2, $3, $4) AS given (tenant_id, run_id, token, extend) {}
+         ), longer AS (
+             {}
          ), seen AS (
-             UPDATE run_attempts AS attempt SET heartbeat_at = heard.now FROM heard
-             WHERE attempt.id = heard.token AND attempt.run_id = heard.run_id
+             UPDATE run_attempts AS attempt SET heartbeat_at = held.now FROM held
+             WHERE attempt.id = held.token AND attempt.run_id = held.run_id
          )
-         SELECT run_id, token, cancel_requested, pause_requested, inputs FROM heard"
-    );
-    let extends: Vec<i64> = beats.iter().map(|beat| millis(beat.extend)).collect();
-    let values = arrays(beats.iter().map(|beat| &beat.lease)).into_iter().chain([extends.into()]);
-    let rows = base.db.query_all_raw(sql(statement, values)).await;
+         SELECT run_id, token, cancel_requested, pause_requested, inputs FROM held",
+        fence::places("place.*", HELD, "FOR NO KEY UPDATE"),
+        fence::change("held", &[("expires_at", "ends"), ("due_at", "least(due_at, ends)")])
+    )
+});
+
+async fn beat(base: &Base, beats: &[Beat]) -> Result<Vec<Result<Signals>>> {
+    let mut sorted: Vec<&Beat> = beats.iter().collect();
+    sorted.sort_unstable_by_key(|Beat { lease, extend }| {
+        (lease.run, lease.attempt, lease.tenant, Reverse(*extend))
+    });
+    sorted.dedup_by_key(|beat| beat.lease);
+    let extends: Vec<i64> = sorted.iter().map(|beat| millis(beat.extend)).collect();
+    let values = arrays(sorted.iter().map(|beat| &beat.lease)).into_iter().chain([extends.into()]);
+    let rows = base.db.query_all_raw(sql(STATEMENT.as_str(), values)).await;
     let rows = rows.map_err(|error| unnamed(OPERATION, &error))?;
     let heard = rows.iter().map(signals).collect::<Result<HashMap<_, _>, _>>();
     let heard = heard.map_err(|error| unnamed(OPERATION, &error))?;

@@ -9,8 +9,8 @@ use crate::storage::Base;
 
 /// How many runs have been taken since the line was last swept of what they leave.
 ///
-/// - Each leaves a dead entry at the head of the index that a take begins with, and each take passes over all of them.
-///   The server's own vacuum comes every minute at best, in which a fleet may take a million.
+/// - Each leaves a dead entry at the head of the index that a take begins with, and a dead lease, and each take passes
+///   over all of them. The server's own vacuum comes every minute at best, in which a fleet may take a million.
 #[derive(Debug, Default)]
 pub(super) struct Dust(AtomicUsize);
 
@@ -27,7 +27,7 @@ impl Dust {
         let db = base.db.clone();
         tokio::spawn(async move {
             // If another process is at it, that will do. Only the owner of the table may; else the server warns.
-            let vacuum = "VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF) run_queue";
+            let vacuum = "VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF) run_queue, run_leases";
             if let Err(error) = db.execute_unprepared(vacuum).await {
                 let error = unnamed("queue.vacuum", &error);
                 tracing::debug!(%error, "the line is left to the server's own vacuum");

@@ -10,7 +10,7 @@ use lime_core::{Error, Id, Result, Stored};
 use super::held::{self, Held, Then};
 use super::{arrays, millis};
 use crate::batch::{Batcher, together};
-use crate::fence::HELD;
+use crate::fence::{HELD, ITS};
 use crate::storage::{Base, commit};
 
 /// The most attempts that one transaction ends, and the most bytes of their last events, beside the last one's.
@@ -112,12 +112,12 @@ pub(super) fn batcher(base: &Base) -> Batcher<Ending, Stored<AgentRun>> {
 async fn end(base: &Base, endings: &[Ending]) -> Result<Vec<Result<Stored<AgentRun>>>> {
     const OPERATION: &str = "queue.settle";
     let tx = base.begin(OPERATION).await?;
-    let condition = format!(
-        "place.tenant_id = lease.tenant_id AND place.run_id = lease.run_id AND place.token = lease.token AND {HELD}"
-    );
-    let leases = "UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token) CROSS JOIN";
-    let values = arrays(endings.iter().map(Ending::lease));
-    let found = held::lock(&tx, OPERATION, [leases, &condition, ""], values).await?;
+    let condition = format!("{ITS} AND {HELD}");
+    let given = "UNNEST((SELECT $1), $2, $3) AS given (tenant_id, run_id, token)";
+    let mut leases: Vec<&Lease> = endings.iter().map(Ending::lease).collect();
+    leases.sort_unstable_by_key(|lease| lease.run);
+    let values = arrays(leases.into_iter());
+    let found = held::lock(&tx, OPERATION, [given, "run_leases", &condition, ""], values).await?;
     let mut found: HashMap<Id<AgentRun>, Result<Held>> = found.into_iter().collect();
     let (mut results, mut ended) = (Vec::with_capacity(endings.len()), Vec::new());
     for ending in endings {

@@ -1,6 +1,8 @@
 //! Runs whose rows a transaction has locked, what becomes of them, and how that is written: the place in the line
 //! first, then the run, always in the order of their ids, so that no two transactions wait for each other.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use lime_core::identity::Tenant;
 use lime_core::ports::Settlement;
@@ -13,6 +15,7 @@ use serde_json::json;
 
 use crate::error::{Doing, about, unnamed};
 use crate::events::{self, Batch, Place};
+use crate::fence::FEW;
 use crate::nul;
 use crate::storage::{Base, sql};
 use crate::store::read;
@@ -55,21 +58,28 @@ pub(super) struct Saved {
     then: Then,
 }
 
-/// Locks runs and their places, which are found by what comes before and after the join with `run_queue AS place`, and
-/// waits for others that have locked them, or does `SKIP LOCKED`; one that cannot be read is an error by itself.
+/// Locks runs and their places, and waits for others that have locked them, or does `SKIP LOCKED`; one that cannot be
+/// read is an error by itself.
+///
+/// - With something `given`, sorted by run, each is looked up by itself, as [`places`](crate::fence::places) says.
 pub(super) async fn lock(
     db: &impl ConnectionTrait,
     operation: &'static str,
-    [from, condition, waiting]: [&str; 3],
+    [given, table, condition, waiting]: [&str; 4],
     values: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<(Id<AgentRun>, Result<Held>)>> {
-    let statement = format!(
-        "SELECT run.*, CASE WHEN place.started THEN place.token END AS place_token,
-             place.last_seq AS place_last_seq, clock_timestamp() AS clock
-         FROM {from} run_queue AS place JOIN agent_runs AS run ON run.id = place.run_id
-         WHERE {condition}
-         ORDER BY place.run_id FOR UPDATE OF place {waiting} FOR NO KEY UPDATE OF run {waiting}"
+    let token =
+        if table == "run_leases" { "CASE WHEN place.started THEN place.token END" } else { "NULL::bigint" };
+    let order = if given.is_empty() { "ORDER BY place.run_id" } else { "" };
+    let mut statement = format!(
+        "SELECT run.*, {token} AS place_token, place.last_seq AS place_last_seq, clock_timestamp() AS clock
+         FROM {table} AS place JOIN agent_runs AS run ON run.id = place.run_id
+         WHERE {condition} {order} FOR UPDATE OF place {waiting} FOR NO KEY UPDATE OF run {waiting}"
     );
+    if !given.is_empty() {
+        statement =
+            format!("SELECT held.* FROM {given} CROSS JOIN LATERAL ({statement}) AS held WHERE {FEW}");
+    }
     let rows = db.query_all_raw(sql(statement, values)).await;
     let rows = rows.map_err(|error| unnamed(operation, &error))?;
     rows.iter().map(|row| of_row(operation, row)).collect()
@@ -175,11 +185,10 @@ impl Held {
         let run = &self.run.value;
         let failure = run.failure.as_ref();
         let (state, due_at) = match self.then {
-            Then::Stays => (Some(2), None),
             Then::Waits(Some(from)) if from > self.now => (Some(1), Some(from)),
             Then::Waits(_) => (Some(0), None),
-            Then::Paused => (Some(3), None),
-            Then::Gone => (None, None),
+            Then::Paused => (Some(2), None),
+            Then::Stays | Then::Gone => (None, None),
         };
         let (outcome, attempt_error) = self.attempt_end.clone().unzip();
         json!({
@@ -212,6 +221,7 @@ impl Held {
             "attempt_id": run.attempt_id.map(Id::raw),
             "outcome": outcome,
             "attempt_error": attempt_error.flatten().map(nul::text),
+            "stays": self.then == Then::Stays,
             "state": state,
             "due_at": due_at,
         })
@@ -221,15 +231,17 @@ impl Held {
 /// Writes runs, their attempts and their places; gives how many runs were in the state that they were found in.
 ///
 /// - A place that is given up takes the open questions along: they become void.
-const SAVE: &str = "WITH given AS MATERIALIZED (
+static SAVE: LazyLock<String> = LazyLock::new(|| {
+    format!("WITH given AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset($1::jsonb) AS given (
             tenant_id BIGINT, run_id BIGINT, now TIMESTAMPTZ, found TEXT, status TEXT, stop_reason TEXT, error TEXT,
             error_type TEXT, error_retry_at TIMESTAMPTZ, output_summary TEXT, artifacts JSONB, turns BIGINT,
             input_tokens BIGINT, cached_input_tokens BIGINT, cache_write_tokens BIGINT, output_tokens BIGINT,
             tool_calls JSONB, cost_micros BIGINT, cost_known BOOLEAN, crash_count INT, failure_count INT,
             cancel_requested_at TIMESTAMPTZ, pause_requested_at TIMESTAMPTZ, run_at TIMESTAMPTZ, last_seq BIGINT,
-            ended_at TIMESTAMPTZ, attempt_id BIGINT, outcome TEXT, attempt_error TEXT, state SMALLINT,
-            due_at TIMESTAMPTZ)
+            ended_at TIMESTAMPTZ, attempt_id BIGINT, outcome TEXT, attempt_error TEXT, stays BOOLEAN,
+            state SMALLINT, due_at TIMESTAMPTZ)
+        WHERE {FEW}
     ), saved AS (
         UPDATE agent_runs AS run
         SET status = given.status, stop_reason = given.stop_reason, error = given.error, error_type = given.error_type,
@@ -251,26 +263,35 @@ const SAVE: &str = "WITH given AS MATERIALIZED (
         FROM given
         WHERE attempt.id = given.attempt_id AND attempt.run_id = given.run_id AND given.outcome IS NOT NULL
           AND attempt.outcome IS NULL
-    ), gone AS (
-        DELETE FROM run_queue AS place USING given WHERE place.run_id = given.run_id AND given.state IS NULL
+    ), told AS (
+        UPDATE run_leases
+        SET cancel_requested = run_id = ANY (ARRAY(SELECT run_id FROM given WHERE cancel_requested_at IS NOT NULL)),
+            pause_requested = run_id = ANY (ARRAY(SELECT run_id FROM given WHERE pause_requested_at IS NOT NULL))
+        WHERE run_id = ANY (ARRAY(SELECT run_id FROM given WHERE stays))
+    ), given_up AS (
+        DELETE FROM run_leases WHERE run_id = ANY (ARRAY(SELECT run_id FROM given WHERE NOT stays)) RETURNING *
+    ), put_back AS (
+        INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, priority, inputs, last_seq, queued_at,
+                               state, due_at)
+        SELECT place.run_id, place.tenant_id, place.project_id, place.agent_id, place.provider, place.priority,
+               place.inputs, given.last_seq, given.now, given.state, given.due_at
+        FROM given_up AS place JOIN given USING (run_id) WHERE given.state IS NOT NULL
     ), put AS (
         UPDATE run_queue AS place
-        SET state = given.state, due_at = given.due_at, queued_at = given.now, last_seq = given.last_seq,
-            token = NULL, lease_expires_at = NULL, started = FALSE, cancel_requested = FALSE, pause_requested = FALSE
-        FROM given WHERE place.run_id = given.run_id AND given.state <> 2
-    ), told AS (
-        UPDATE run_queue AS place
-        SET cancel_requested = given.cancel_requested_at IS NOT NULL,
-            pause_requested = given.pause_requested_at IS NOT NULL
-        FROM given WHERE place.run_id = given.run_id AND given.state = 2
+        SET state = given.state, due_at = given.due_at, queued_at = given.now, last_seq = given.last_seq
+        FROM given
+        WHERE place.run_id = given.run_id AND place.run_id = ANY (ARRAY(SELECT run_id FROM given WHERE state IS NOT NULL))
+    ), gone AS (
+        DELETE FROM run_queue WHERE run_id = ANY (ARRAY(SELECT run_id FROM given WHERE state IS NULL AND NOT stays))
     ), void AS (
         UPDATE approvals AS approval
         SET status = 'void', version = approval.version + 1, updated_at = given.now
         FROM given
         WHERE approval.tenant_id = given.tenant_id AND approval.run_id = given.run_id AND approval.status = 'pending'
-          AND given.state IS NULL
+          AND given.state IS NULL AND NOT given.stays
     )
-    SELECT count(*) AS saved FROM saved";
+    SELECT count(*) AS saved FROM saved")
+});
 
 /// Writes what has become of runs that this transaction has locked, and their events.
 pub(super) async fn save(
@@ -296,7 +317,7 @@ pub(super) async fn save(
         saved.push(Saved { stored, events: Vec::new(), then });
     }
     let given = serde_json::Value::from(columns);
-    let row = db.query_one_raw(sql(SAVE, [given.into()])).await;
+    let row = db.query_one_raw(sql(SAVE.as_str(), [given.into()])).await;
     let row = row.map_err(|error| about::<AgentRun>(operation, Doing::Write, &error))?;
     let count: i64 =
         row.map_or(Ok(0), |row| row.try_get("", "saved")).map_err(|error| unnamed(operation, &error))?;

@@ -1,4 +1,5 @@
-//! The line of runs that wait for workers: `run_queue`, with a narrow row for each run that has not ended.
+//! The line of runs that wait for workers, and those that workers have: a run that has not ended has one narrow row,
+//! its place, in `run_queue` while it waits and in `run_leases` while a worker has it.
 
 mod beat;
 mod dust;

@@ -3,12 +3,13 @@
 use lime_core::ports::Request;
 use lime_core::runs::{AgentRun, RunSignal, RunStatus};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::ConnectionTrait;
+use sea_orm::DatabaseTransaction;
 
 use super::held::{self, Held, Then};
 use super::places;
+use crate::PgStorage;
+use crate::fence::{self, PLACES};
 use crate::storage::{commit, span};
-use crate::{PgStorage, fence};
 
 const OPERATION: &str = "queue.request";
 
@@ -45,12 +46,15 @@ pub(super) async fn request(
 }
 
 /// Locks a run that may have ended, and its place if it has not.
-async fn lock(db: &impl ConnectionTrait, scope: &Scope, run: Id<AgentRun>) -> Result<Held> {
+async fn lock(db: &DatabaseTransaction, scope: &Scope, run: Id<AgentRun>) -> Result<Held> {
     let condition = "place.tenant_id = $1 AND place.run_id = $2";
     for _ in 0..2 {
-        let values = [scope.tenant().raw().into(), run.raw().into()];
-        if let Some((_, held)) = held::lock(db, OPERATION, ["", condition, ""], values).await?.pop() {
-            return held;
+        for table in PLACES {
+            let values = [scope.tenant().raw().into(), run.raw().into()];
+            let found = held::lock(db, OPERATION, ["", table, condition, ""], values).await?;
+            if let Some((_, held)) = found.into_iter().next() {
+                return held;
+            }
         }
         match held::lock_placeless(db, OPERATION, scope.tenant(), run).await? {
             None => return Err(Error::not_found(OPERATION, AgentRun::NAME, run)),

@@ -2,12 +2,13 @@
 
 use lime_core::runs::{AgentRun, RunInput};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::{held, places};
 use crate::error::unnamed;
+use crate::fence::{self, PLACES};
 use crate::storage::{commit, span, sql};
-use crate::{PgStorage, fence, store};
+use crate::{PgStorage, store};
 
 const OPERATION: &str = "queue.say";
 
@@ -35,12 +36,14 @@ pub(super) async fn say(
 }
 
 /// Counts one more input at the run's place, which is locked by that: the run cannot end meanwhile.
-async fn count(db: &impl ConnectionTrait, scope: &Scope, run: Id<AgentRun>) -> Result<()> {
+async fn count(db: &DatabaseTransaction, scope: &Scope, run: Id<AgentRun>) -> Result<()> {
     for _ in 0..2 {
-        let more = "UPDATE run_queue SET inputs = inputs + 1 WHERE tenant_id = $1 AND run_id = $2";
-        let counted = db.execute_raw(sql(more, [scope.tenant().raw().into(), run.raw().into()])).await;
-        if counted.map_err(|error| unnamed(OPERATION, &error))?.rows_affected() > 0 {
-            return Ok(());
+        for table in PLACES {
+            let more = format!("UPDATE {table} SET inputs = inputs + 1 WHERE tenant_id = $1 AND run_id = $2");
+            let counted = db.execute_raw(sql(more, [scope.tenant().raw().into(), run.raw().into()])).await;
+            if counted.map_err(|error| unnamed(OPERATION, &error))?.rows_affected() > 0 {
+                return Ok(());
+            }
         }
         let found = held::lock_placeless(db, OPERATION, scope.tenant(), run).await?;
         let found = found.ok_or_else(|| Error::not_found(OPERATION, AgentRun::NAME, run))?;

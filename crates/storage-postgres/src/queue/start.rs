@@ -14,7 +14,7 @@ use super::{arrays, millis};
 use crate::batch::{Batcher, together};
 use crate::error::unnamed;
 use crate::events::payload;
-use crate::fence::words;
+use crate::fence::{self, words};
 use crate::storage::{Base, sql};
 use crate::store::read;
 use crate::tables::agent_run::Model;
@@ -36,36 +36,41 @@ pub(super) struct Start {
 /// - What was cancelled or paused meanwhile has lost its lease by that.
 static BEGIN: LazyLock<String> = LazyLock::new(|| {
     let (waiting, running) = (words(RunSignal::Claim.sources()), RunStatus::Running);
+    let condition = format!(
+        "NOT place.started AND place.expires_at > clock_timestamp()
+         AND EXISTS (SELECT FROM agent_runs AS run WHERE run.id = given.run_id AND run.status IN ({waiting}))"
+    );
     format!(
         "WITH held AS MATERIALIZED (
-             SELECT place.run_id, run.attempt_count + 1 AS number, lease.worker,
-                    clock_timestamp() AS now, clock_timestamp() + lease.length * interval '1 ms' AS ends
-             FROM UNNEST((SELECT $1), $2, $3, $4, $5) AS lease (tenant_id, run_id, token, worker, length)
-             CROSS JOIN run_queue AS place JOIN agent_runs AS run ON run.id = place.run_id
-             WHERE place.tenant_id = lease.tenant_id AND place.run_id = lease.run_id AND place.token = lease.token
-               AND NOT place.started AND place.lease_expires_at > clock_timestamp()
-               AND run.status IN ({waiting})
-             ORDER BY place.run_id FOR NO KEY UPDATE OF place
+             SELECT place.*, given.worker, clock_timestamp() AS now,
+                    clock_timestamp() + given.length * interval '1 ms' AS ends
+             FROM UNNEST((SELECT $1), $2, $3, $4, $5) AS given (tenant_id, run_id, token, worker, length) {}
          ), begun AS (
-             UPDATE run_queue AS place
-             SET started = TRUE, last_seq = place.last_seq + 1, lease_expires_at = held.ends,
-                 due_at = least(place.due_at, held.ends)
-             FROM held WHERE place.run_id = held.run_id
-             RETURNING place.tenant_id, place.run_id, place.token, place.last_seq, held.number, held.worker, held.now,
-                       held.ends
+             {}
          ), attempt AS (
              INSERT INTO run_attempts (id, tenant_id, run_id, number, worker, heartbeat_at)
-             SELECT token, tenant_id, run_id, number, worker, now FROM begun
+             SELECT held.token, held.tenant_id, held.run_id, run.attempt_count + 1, held.worker, held.now
+             FROM held CROSS JOIN LATERAL (SELECT attempt_count FROM agent_runs WHERE id = held.run_id) AS run
          ), told AS (
              INSERT INTO agent_events (tenant_id, agent_run_id, run_attempt_id, seq, ts, type, payload_json)
-             SELECT tenant_id, run_id, token, last_seq, now, $6, $7::jsonb FROM begun
+             SELECT tenant_id, run_id, token, last_seq + 1, now, $6, $7::jsonb FROM held
          )
          UPDATE agent_runs AS run
-         SET status = '{running}', attempt_id = begun.token, attempt_count = begun.number, run_at = NULL,
-             started_at = coalesce(run.started_at, begun.now), last_seq = begun.last_seq,
-             version = run.version + 1, updated_at = begun.now
-         FROM begun WHERE run.id = begun.run_id
-         RETURNING run.*, begun.now AS begun_at, begun.ends AS lease_ends"
+         SET status = '{running}', attempt_id = held.token, attempt_count = run.attempt_count + 1, run_at = NULL,
+             started_at = coalesce(run.started_at, held.now), last_seq = held.last_seq + 1,
+             version = run.version + 1, updated_at = held.now
+         FROM held WHERE run.id = held.run_id
+         RETURNING run.*, held.now AS begun_at, held.ends AS lease_ends",
+        fence::places("place.*", &condition, "FOR NO KEY UPDATE"),
+        fence::change(
+            "held",
+            &[
+                ("started", "TRUE"),
+                ("last_seq", "last_seq + 1"),
+                ("expires_at", "ends"),
+                ("due_at", "least(due_at, ends)")
+            ]
+        )
     )
 });
 
@@ -86,10 +91,14 @@ pub(super) fn batcher(base: &Base) -> Batcher<Start, Vec<Claim>> {
 }
 
 async fn start(base: &Base, starts: &[Start]) -> Result<Vec<Vec<Claim>>> {
-    let leases = || starts.iter().flat_map(|start| &start.leases);
-    let of_each = || starts.iter().flat_map(|start| start.leases.iter().map(move |_| start));
+    let mut sorted: Vec<(&Lease, &Start)> =
+        starts.iter().flat_map(|start| start.leases.iter().map(move |lease| (lease, start))).collect();
+    sorted.sort_by_key(|(lease, _)| (lease.run, lease.attempt, lease.tenant));
+    // The first of those who have the same lease begins it.
+    sorted.dedup_by_key(|(lease, _)| **lease);
+    let of_each = || sorted.iter().map(|(_, start)| start);
     let running = AgentEvent::status(RunStatus::Running, None);
-    let values = arrays(leases()).into_iter().chain([
+    let values = arrays(sorted.iter().map(|(lease, _)| *lease)).into_iter().chain([
         of_each().map(|start| start.worker.as_str().to_owned()).collect::<Vec<_>>().into(),
         of_each().map(|start| millis(start.lease)).collect::<Vec<_>>().into(),
         running.type_name().into(),

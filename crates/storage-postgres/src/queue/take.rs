@@ -17,21 +17,23 @@ use crate::storage::{Base, commit, sql};
 
 const OPERATION: &str = "queue.take";
 
-/// A row of `run_queue_take`: a lease, or a run whose worker was lost.
-enum Taken {
-    Lease(Lease),
-    Lost(Id<AgentRun>),
+/// What `run_queue_take` gives: leases, or runs whose workers were lost.
+#[derive(Debug, Default)]
+struct Taken {
+    leases: Vec<Lease>,
+    lost: Vec<i64>,
 }
 
 fn taken(row: &QueryResult) -> Result<Taken, DbErr> {
-    let (tenant, run): (i64, i64) = (row.try_get("", "tenant")?, row.try_get("", "run")?);
-    let attempt: Option<i64> = row.try_get("", "attempt")?;
-    Ok(match attempt {
-        Some(attempt) => {
-            Taken::Lease(Lease { tenant: Id::new(tenant), run: Id::new(run), attempt: Id::new(attempt) })
-        }
-        None => Taken::Lost(Id::new(run)),
-    })
+    let ids = |name: &str| row.try_get::<Option<Vec<i64>>>("", name).map(Option::unwrap_or_default);
+    let (tenants, runs, attempts) = (ids("tenants")?, ids("runs")?, ids("attempts")?);
+    let leases = tenants.into_iter().zip(runs).zip(attempts);
+    let lease = |((tenant, run), attempt)| Lease {
+        tenant: Id::new(tenant),
+        run: Id::new(run),
+        attempt: Id::new(attempt),
+    };
+    Ok(Taken { leases: leases.map(lease).collect(), lost: ids("lost")? })
 }
 
 pub(super) async fn take(
@@ -78,16 +80,10 @@ async fn take_or_rescue(
             last_tenant.load(Ordering::Relaxed).into(),
             is_rescued.into(),
         ];
-        let statement = "SELECT tenant, run, attempt FROM run_queue_take($1, $2, $3, $4, $5)";
-        let rows = base.db.query_all_raw(sql(statement, values)).await;
-        let rows = rows.map_err(|error| unnamed(OPERATION, &error))?;
-        let (mut leases, mut lost) = (Vec::with_capacity(rows.len()), Vec::new());
-        for row in &rows {
-            match taken(row).map_err(|error| unnamed(OPERATION, &error))? {
-                Taken::Lease(lease) => leases.push(lease),
-                Taken::Lost(run) => lost.push(run),
-            }
-        }
+        let statement = "SELECT tenants, runs, attempts, lost FROM run_queue_take($1, $2, $3, $4, $5)";
+        let row = base.db.query_one_raw(sql(statement, values)).await;
+        let taken = row.and_then(|row| row.map_or_else(|| Ok(Taken::default()), |row| taken(&row)));
+        let Taken { leases, lost } = taken.map_err(|error| unnamed(OPERATION, &error))?;
         if lost.is_empty() {
             if let Some(last) = leases.last() {
                 last_tenant.store(last.tenant.raw(), Ordering::Relaxed);
@@ -95,7 +91,7 @@ async fn take_or_rescue(
             }
             return Ok(leases);
         }
-        rescue(base, &lost).await?;
+        rescue(base, lost).await?;
         is_rescued = true;
     }
 }
@@ -107,12 +103,14 @@ async fn put_back(base: &Base, leases: &[Lease]) -> Result<()> {
     }
     let statement = "WITH place AS MATERIALIZED (
             SELECT place.run_id FROM UNNEST((SELECT $1), $2, $3) AS lease (tenant_id, run_id, token)
-            JOIN run_queue AS place USING (tenant_id, run_id, token)
+            JOIN run_leases AS place USING (tenant_id, run_id, token)
             WHERE NOT place.started
-            ORDER BY place.run_id FOR NO KEY UPDATE OF place
+            ORDER BY place.run_id FOR UPDATE OF place
+        ), gone AS (
+            DELETE FROM run_leases WHERE run_id = ANY (ARRAY(SELECT run_id FROM place)) RETURNING *
         )
-        UPDATE run_queue SET state = 0, token = NULL, lease_expires_at = NULL, due_at = NULL
-        WHERE run_id = ANY (ARRAY(SELECT run_id FROM place))";
+        INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq, inputs)
+        SELECT run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq, inputs FROM gone";
     let put = base.db.execute_raw(sql(statement, arrays(leases.iter()))).await;
     put.map_err(|error| unnamed(OPERATION, &error))?;
     base.news.wake(lime_core::Topic::Queue);
@@ -120,13 +118,12 @@ async fn put_back(base: &Base, leases: &[Lease]) -> Result<()> {
 }
 
 /// Takes back what lost workers held.
-async fn rescue(base: &Base, lost: &[Id<AgentRun>]) -> Result<()> {
+async fn rescue(base: &Base, lost: Vec<i64>) -> Result<()> {
     const OPERATION: &str = "queue.rescue";
     let tx = base.begin(OPERATION).await?;
-    let runs: Vec<i64> = lost.iter().map(|run| run.raw()).collect();
-    let condition = "place.run_id = ANY ($1) AND place.started
-        AND place.lease_expires_at <= clock_timestamp()";
-    let found = held::lock(&tx, OPERATION, ["", condition, "SKIP LOCKED"], [runs.into()]).await?;
+    let condition = "place.run_id = ANY ($1) AND place.started AND place.expires_at <= clock_timestamp()";
+    let from = ["", "run_leases", condition, "SKIP LOCKED"];
+    let found = held::lock(&tx, OPERATION, from, [lost.into()]).await?;
     let mut saved = Vec::new();
     for (run, held) in found {
         match held.and_then(|held| lose(OPERATION, held)) {
@@ -134,8 +131,7 @@ async fn rescue(base: &Base, lost: &[Id<AgentRun>]) -> Result<()> {
             Err(error) => {
                 tracing::error!(%error, %run, "a lost run is left aside; it needs another version, or an operator");
                 // It must not keep all others from being worked.
-                let later =
-                    "UPDATE run_queue SET due_at = clock_timestamp() + interval '1 minute' WHERE run_id = $1";
+                let later = "UPDATE run_leases SET due_at = clock_timestamp() + interval '1 minute' WHERE run_id = $1";
                 let put_off = tx.execute_raw(sql(later, [run.raw().into()])).await;
                 put_off.map_err(|error| unnamed(OPERATION, &error))?;
             }

@@ -32,7 +32,7 @@ async fn fill(storage: &PgStorage, scope: &Scope, project: &Stored<Project>, cou
 async fn take(storage: &PgStorage, max: i32) -> (u64, u64, u64) {
     let explain = format!(
         "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON)
-         SELECT * FROM run_queue_take(ARRAY['replay'], {max}, 60000, 0, false)"
+         SELECT unnest(runs) FROM run_queue_take(ARRAY['replay'], {max}, 60000, 0, false)"
     );
     let row = storage.connection().query_one_raw(statement(&explain)).await.unwrap().unwrap();
     let plan: JsonValue = row.try_get_by_index(0).unwrap();
@@ -56,7 +56,7 @@ async fn a_take_from_a_hundred_thousand_looks_at_a_few_pages_for_each_run() {
     // The first take makes plans while there is nothing in the tables, and the second one may make them anew.
     fill(&storage, &scope, &project, 1, "0, NULL").await;
     assert_eq!(take(&storage, 1).await.1, 1);
-    storage.connection().execute_unprepared("DELETE FROM run_queue").await.unwrap();
+    storage.connection().execute_unprepared("DELETE FROM run_leases").await.unwrap();
     fill(&storage, &scope, &project, 100_000, "0, NULL").await;
     assert_eq!(take(&storage, 1).await.1, 1);
     let all = pages(&storage).await;
@@ -79,7 +79,7 @@ async fn a_look_at_a_line_in_which_nobody_is_ready_is_next_to_free() {
     let paused = format!(
         "SET session_replication_role = replica;
          INSERT INTO run_queue (run_id, tenant_id, project_id, provider, state)
-         SELECT {again}, tenant_id, project_id, provider, 3 FROM run_queue;
+         SELECT {again}, tenant_id, project_id, provider, 2 FROM run_queue;
          RESET session_replication_role"
     );
     storage.connection().execute_unprepared(&paused).await.unwrap();

@@ -16,7 +16,7 @@ use lime_storage_postgres::{PgStorage, PoolOptions};
 use crate::support::{LONG, a_run, database, open, options, scene, settlement, texts, worker};
 
 /// Who is over a limit right now.
-const OVER: &str = "WITH leased AS (SELECT * FROM run_queue WHERE state = 2)
+const OVER: &str = "WITH leased AS (SELECT * FROM run_leases)
     SELECT 'tenant ' || tenant.id FROM tenants AS tenant JOIN leased ON leased.tenant_id = tenant.id
     GROUP BY tenant.id HAVING count(*) > tenant.max_concurrent_runs
     UNION ALL
@@ -101,7 +101,7 @@ async fn no_limit_is_passed_by_sixteen_claimers_that_go_away_in_the_middle() {
 
 /// Who is at work, by tenant.
 async fn at_work(storage: &PgStorage) -> HashMap<Id<Tenant>, usize> {
-    let tenants = texts(storage.connection(), "SELECT tenant_id::text FROM run_queue WHERE state = 2").await;
+    let tenants = texts(storage.connection(), "SELECT tenant_id::text FROM run_leases").await;
     let mut counts = HashMap::new();
     for tenant in tenants {
         *counts.entry(tenant.parse().unwrap()).or_default() += 1;
@@ -142,6 +142,31 @@ async fn two_thousand_of_one_tenant_do_not_keep_ten_of_another_waiting() {
     }
     assert_eq!(waits.len(), 10);
     assert!(waits.iter().all(|rounds| *rounds <= 2), "they waited {waits:?} run lengths");
+}
+
+/// Few runs of each lane are looked at, at first: a lane that gives more than its share must be read on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_project_with_greater_priority_gives_all_it_may_before_others() {
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
+    let (scope, _) = scene(&storage).await;
+    let mut urgent = BTreeSet::new();
+    for number in 0..8_i16 {
+        let project = project(&storage, &scope, &format!("P{number}"), 10).await;
+        let priority = i16::from(number == 5);
+        let runs = vec![AgentRun { priority, ..a_run(&project) }; 10];
+        let ids = storage.submit_all(&scope, runs).await.unwrap().into_iter().map(|run| run.id);
+        urgent.extend(ids.filter(|_| priority > 0));
+    }
+    let taken = storage.take(&worker(), 16, LONG).await.unwrap();
+    assert_eq!(taken.len(), 16);
+    let first: BTreeSet<_> = taken[..10].iter().map(|lease| lease.run).collect();
+    assert_eq!(first, urgent);
+    // The others share what is left, each in its turn.
+    let ids: Vec<String> = taken[10..].iter().map(|lease| lease.run.to_string()).collect();
+    let projects =
+        format!("SELECT DISTINCT project_id::text FROM agent_runs WHERE id IN ({})", ids.join(", "));
+    assert_eq!(texts(storage.connection(), &projects).await.len(), 6);
 }
 
 /// A worker of one run at a time has nobody at work when it looks: it goes around.

@@ -8,7 +8,12 @@ use lime_core::{ErrorKind, Lookup, LookupExt, Query};
 use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 
-use crate::support::{LONG, database, open, scene, submit, worker};
+use crate::support::{LONG, database, open, scene, submit, texts, worker};
+
+/// What a power cut leaves of a take.
+const FORGET: &str = "WITH gone AS (DELETE FROM run_leases RETURNING *)
+    INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq, inputs)
+    SELECT run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq, inputs FROM gone";
 
 async fn take(storage: &PgStorage, lease: Duration) -> Lease {
     storage.take(&worker(), 1, lease).await.unwrap().pop().unwrap()
@@ -39,8 +44,7 @@ async fn a_take_that_is_forgotten_does_no_harm() {
     let (scope, project) = scene(&storage).await;
     let run = submit(&storage, &scope, &project).await;
     let forgotten = take(&storage, LONG).await;
-    let forget = "UPDATE run_queue SET state = 0, token = NULL, lease_expires_at = NULL, due_at = NULL";
-    storage.connection().execute_unprepared(forget).await.unwrap();
+    storage.connection().execute_unprepared(FORGET).await.unwrap();
 
     assert!(storage.start(&worker(), &[forgotten], LONG).await.unwrap().is_empty());
     assert_eq!(storage.finish(&[forgotten]).await.unwrap(), 0);
@@ -67,11 +71,7 @@ async fn a_token_that_is_given_twice_begins_one_attempt() {
     let (scope, project) = scene(&storage).await;
     submit(&storage, &scope, &project).await;
     let first = take(&storage, LONG).await;
-    let forget = format!(
-        "UPDATE run_queue SET state = 0, token = NULL, lease_expires_at = NULL, due_at = NULL;
-         SELECT setval('run_attempts_id_seq', {}, false)",
-        first.attempt
-    );
+    let forget = format!("{FORGET}; SELECT setval('run_attempts_id_seq', {}, false)", first.attempt);
     storage.connection().execute_unprepared(&forget).await.unwrap();
     let second = take(&elsewhere, LONG).await;
     assert_eq!(first, second);
@@ -81,6 +81,28 @@ async fn a_token_that_is_given_twice_begins_one_attempt() {
         tokio::join!(storage.start(&worker, &leases, LONG), elsewhere.start(&worker, &leases, LONG));
     assert_eq!(one.unwrap().len() + two.unwrap().len(), 1);
     assert_eq!(storage.all(&scope, Query::<RunAttempt>::all()).await.unwrap().len(), 1);
+}
+
+/// No foreign key keeps the places: they go with their runs, and one that was left behind goes when its lease runs out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_place_of_a_run_that_is_deleted_is_gone() {
+    const PLACES: &str = "SELECT run_id::text FROM run_queue UNION ALL SELECT run_id::text FROM run_leases";
+    let Some(fresh) = database().await else { return };
+    let storage = open(&fresh).await;
+    let (scope, project) = scene(&storage).await;
+    for _ in 0..3 {
+        submit(&storage, &scope, &project).await;
+    }
+    storage.claim(&worker(), 1, LONG).await.unwrap().pop().unwrap();
+    let left = take(&storage, Duration::from_millis(1)).await.run;
+    let orphan = format!(
+        "ALTER TABLE agent_runs DISABLE TRIGGER drop_place; DELETE FROM agent_runs WHERE id = {left};
+         ALTER TABLE agent_runs ENABLE TRIGGER drop_place; DELETE FROM agent_runs"
+    );
+    storage.connection().execute_unprepared(&orphan).await.unwrap();
+    assert_eq!(texts(storage.connection(), PLACES).await, [left.to_string()]);
+    assert_eq!(storage.take(&worker(), 10, LONG).await.unwrap(), []);
+    assert_eq!(texts(storage.connection(), PLACES).await, [""; 0]);
 }
 
 /// A worker that goes away while it takes runs leaves none of them lying until their leases run out.

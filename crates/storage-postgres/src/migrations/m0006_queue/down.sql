@@ -4,14 +4,18 @@ DROP TABLE approval_policies;
 DROP TABLE approvals;
 
 ALTER TABLE agent_runs ADD COLUMN lease_expires_at TIMESTAMPTZ;
-UPDATE agent_runs AS run SET lease_expires_at = coalesce(place.lease_expires_at, now()), last_seq = place.last_seq
-FROM run_queue AS place
-WHERE place.run_id = run.id AND run.status IN ('running', 'waiting_approval');
+UPDATE agent_runs AS run SET lease_expires_at = place.expires_at, last_seq = place.last_seq
+FROM run_leases AS place WHERE place.run_id = run.id AND run.status IN ('running', 'waiting_approval');
+UPDATE agent_runs SET lease_expires_at = now()
+WHERE status IN ('running', 'waiting_approval') AND lease_expires_at IS NULL;
 ALTER TABLE agent_runs ADD CONSTRAINT agent_runs_lease_check CHECK (
     (lease_expires_at IS NOT NULL) = (status IN ('running', 'waiting_approval'))
     AND (lease_expires_at IS NULL OR attempt_id IS NOT NULL));
+DROP TRIGGER drop_place ON agent_runs;
+DROP FUNCTION agent_runs_drop_place();
 DROP FUNCTION run_queue_take;
-DROP TABLE run_queue;
+DROP FUNCTION run_leases_at_work;
+DROP TABLE run_queue, run_leases;
 CREATE INDEX agent_runs_queued_idx ON agent_runs (id) WHERE status = 'queued';
 CREATE INDEX agent_runs_leased_idx ON agent_runs (id) WHERE status IN ('running', 'waiting_approval');
 

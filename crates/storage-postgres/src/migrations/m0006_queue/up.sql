@@ -38,43 +38,30 @@ CREATE INDEX agent_runs_started_at_idx ON agent_runs (tenant_id, started_at) WHE
 ALTER TABLE agent_runs DROP CONSTRAINT agent_runs_tenant_id_fkey;
 ALTER TABLE run_attempts DROP CONSTRAINT run_attempts_tenant_id_fkey;
 
--- The place of every run that has not ended: where it stands in the line, its lease and its counters. What is often
--- written is here, in rows that are narrow and in no index by what a heartbeat or an append changes.
+-- The place of every run that has not ended is in one of two tables: in `run_queue` while it waits, in `run_leases` while a
+-- worker has it. What is often written is here, in rows that are narrow and in no index by what a heartbeat or an append
+-- changes. To take a run moves its row: nothing but two entries in indexes that grow at their end is written for it, and
+-- neither table's indexes hold what is in the other.
 CREATE TABLE run_queue (
-    run_id            BIGINT,
-    tenant_id         BIGINT NOT NULL,
-    project_id        BIGINT NOT NULL,
+    run_id      BIGINT,
+    tenant_id   BIGINT NOT NULL,
+    project_id  BIGINT NOT NULL,
     -- 0 for none: a lane is compared as a whole, and a null compares with nothing.
-    agent_id          BIGINT NOT NULL DEFAULT 0,
+    agent_id    BIGINT NOT NULL DEFAULT 0,
     -- Ready: since when.
-    queued_at         TIMESTAMPTZ NOT NULL DEFAULT now(),
-    -- Scheduled: when it becomes ready. Leased: when to look whether its lease has run out, at the latest when it does;
-    -- a heartbeat leaves it, so that no index changes, and who looks finds the lease longer. Otherwise none.
-    due_at            TIMESTAMPTZ,
-    lease_expires_at  TIMESTAMPTZ,
-    -- The id of the attempt, which gets its row when it begins.
-    token             BIGINT,
-    last_seq          BIGINT NOT NULL DEFAULT 0,
-    inputs            INT NOT NULL DEFAULT 0,
-    priority          SMALLINT NOT NULL DEFAULT 0,
-    -- 0 ready, 1 scheduled, 2 leased, 3 paused.
-    state             SMALLINT NOT NULL DEFAULT 0,
-    started           BOOLEAN NOT NULL DEFAULT FALSE,
-    cancel_requested  BOOLEAN NOT NULL DEFAULT FALSE,
-    pause_requested   BOOLEAN NOT NULL DEFAULT FALSE,
-    provider          TEXT COLLATE "C" NOT NULL,
-    -- With room for the second entry that each run gets when it is taken.
-    CONSTRAINT run_queue_pkey PRIMARY KEY (run_id) WITH (fillfactor = 50),
-    -- The run's own references prove the tenant and the project.
-    CONSTRAINT run_queue_run_id_fkey FOREIGN KEY (tenant_id, run_id)
-        REFERENCES agent_runs (tenant_id, id) ON DELETE CASCADE,
-    CONSTRAINT run_queue_state_check CHECK (state IN (0, 1, 2, 3)),
-    CONSTRAINT run_queue_due_at_check CHECK ((due_at IS NOT NULL) = (state IN (1, 2))),
-    CONSTRAINT run_queue_lease_check
-        CHECK ((token IS NOT NULL) = (state = 2) AND (lease_expires_at IS NOT NULL) = (state = 2)),
-    CONSTRAINT run_queue_started_check CHECK (state = 2 OR NOT (started OR cancel_requested OR pause_requested))
+    queued_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    -- Scheduled: when it becomes ready.
+    due_at      TIMESTAMPTZ,
+    last_seq    BIGINT NOT NULL DEFAULT 0,
+    inputs      INT NOT NULL DEFAULT 0,
+    priority    SMALLINT NOT NULL DEFAULT 0,
+    -- 0 ready, 1 scheduled, 2 paused.
+    state       SMALLINT NOT NULL DEFAULT 0,
+    provider    TEXT COLLATE "C" NOT NULL,
+    CONSTRAINT run_queue_pkey PRIMARY KEY (run_id),
+    CONSTRAINT run_queue_state_check CHECK (state IN (0, 1, 2)),
+    CONSTRAINT run_queue_due_at_check CHECK ((due_at IS NOT NULL) = (state = 1))
 ) WITH (
-    fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
     -- Giving pages back takes a lock that everybody waits for, and the next burst wants them again.
@@ -82,20 +69,70 @@ CREATE TABLE run_queue (
 );
 CREATE INDEX run_queue_ready_idx ON run_queue (tenant_id, project_id, agent_id, provider, priority DESC, run_id)
     WHERE state = 0;
-CREATE INDEX run_queue_leased_idx ON run_queue (tenant_id, project_id, agent_id) WHERE state = 2;
 -- For all tenants, as the one who looks does.
 CREATE INDEX run_queue_due_at_idx ON run_queue (due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE run_leases (
+    run_id            BIGINT,
+    tenant_id         BIGINT NOT NULL,
+    project_id        BIGINT NOT NULL,
+    agent_id          BIGINT NOT NULL,
+    -- The id of the attempt, which gets its row when it begins.
+    token             BIGINT NOT NULL,
+    expires_at        TIMESTAMPTZ NOT NULL,
+    -- When to look whether it has run out, at the latest when it does; a heartbeat leaves it, so that no index changes, and
+    -- who looks finds the lease longer.
+    due_at            TIMESTAMPTZ NOT NULL,
+    -- Since when it had been ready.
+    queued_at         TIMESTAMPTZ NOT NULL,
+    last_seq          BIGINT NOT NULL,
+    inputs            INT NOT NULL,
+    priority          SMALLINT NOT NULL,
+    started           BOOLEAN NOT NULL DEFAULT FALSE,
+    cancel_requested  BOOLEAN NOT NULL DEFAULT FALSE,
+    pause_requested   BOOLEAN NOT NULL DEFAULT FALSE,
+    provider          TEXT COLLATE "C" NOT NULL,
+    CONSTRAINT run_leases_pkey PRIMARY KEY (run_id)
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
+    vacuum_truncate = off, vacuum_index_cleanup = on
+);
+CREATE INDEX run_leases_due_at_idx ON run_leases (due_at);
+
+-- A foreign key would prove anew what the same statement has just written, and lock the run's row with each take; what it
+-- does when a run is deleted, a trigger does. Its name comes before that of the one that deletes the events: after the
+-- place is gone nobody appends. A row may move between the two tables meanwhile.
+CREATE FUNCTION agent_runs_drop_place() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM run_leases WHERE run_id = OLD.id;
+    DELETE FROM run_queue WHERE run_id = OLD.id;
+    DELETE FROM run_leases WHERE run_id = OLD.id;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER drop_place AFTER DELETE ON agent_runs FOR EACH ROW EXECUTE FUNCTION agent_runs_drop_place();
+
+-- Who is at work. All of the table is read for it, which has few rows; by an index it would take longer.
+CREATE FUNCTION run_leases_at_work(OUT tenant_id BIGINT, OUT project_id BIGINT, OUT agent_id BIGINT, OUT runs INT)
+RETURNS SETOF RECORD LANGUAGE plpgsql STABLE SET enable_seqscan = on
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT l.tenant_id, l.project_id, l.agent_id, count(*)::INT FROM run_leases AS l GROUP BY 1, 2, 3;
+END $$;
 
 -- Takes runs out of the line for a worker; see the port's `take`, whose words this is made of.
 --
 -- In the database, since then it is one statement: what it locks is free again within a ms, even if the worker stops
--- in the middle of its call. A row without a token is a run whose worker was lost, and nothing is taken then: such
--- runs are put back first, by who calls, who then says so by `is_rescued`. Of tenants with as many runs at work, those
--- after `last_tenant` come first, so that a worker of one run at a time goes around.
+-- in the middle of its call. `lost` are runs whose workers were lost; nothing is taken then: such runs are put back
+-- first, by who calls, who then says so by `is_rescued`. Of tenants with as many runs at work, those after
+-- `last_tenant` come first, so that a worker of one run at a time goes around.
 CREATE FUNCTION run_queue_take(
     provider_list TEXT[], most INT, lease_ms BIGINT, last_tenant BIGINT, is_rescued BOOLEAN,
-    OUT tenant BIGINT, OUT run BIGINT, OUT attempt BIGINT
-) RETURNS SETOF RECORD
+    OUT tenants BIGINT[], OUT runs BIGINT[], OUT attempts BIGINT[], OUT lost BIGINT[]
+)
 LANGUAGE plpgsql
 -- Plans that do not hang on statistics, which are old right after many runs were submitted.
 SET plan_cache_mode = force_generic_plan SET jit = off
@@ -103,8 +140,12 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_incremental_sort
 AS $$
 DECLARE
     clock TIMESTAMPTZ := clock_timestamp();
-    is_due BOOLEAN := EXISTS (SELECT FROM run_queue WHERE due_at <= clock);
+    is_due BOOLEAN := EXISTS (SELECT FROM run_queue WHERE due_at <= clock)
+        OR EXISTS (SELECT FROM run_leases WHERE due_at <= clock);
+    -- How many times its share of the runs is looked at of each lane.
+    width BIGINT := 1;
     picked BIGINT[];
+    is_short BOOLEAN;
 BEGIN
     IF NOT is_due AND NOT EXISTS (SELECT FROM run_queue WHERE state = 0) THEN
         RETURN;
@@ -115,30 +156,40 @@ BEGIN
     PERFORM pg_advisory_xact_lock(7811895311113479541);
     clock := clock_timestamp();
     IF is_due THEN
-        -- Whose time has come is ready, and so is whose lease ran out before its attempt began. A lease that was made
-        -- longer is looked at again at its end.
-        UPDATE run_queue AS q
-        SET state = CASE WHEN q.lease_expires_at > clock THEN 2 ELSE 0 END,
-            queued_at = CASE WHEN q.lease_expires_at > clock THEN q.queued_at ELSE q.due_at END,
-            due_at = CASE WHEN q.lease_expires_at > clock THEN q.lease_expires_at END,
-            token = CASE WHEN q.lease_expires_at > clock THEN q.token END,
-            lease_expires_at = CASE WHEN q.lease_expires_at > clock THEN q.lease_expires_at END
+        -- Whose time has come is ready.
+        UPDATE run_queue AS q SET state = 0, queued_at = q.due_at, due_at = NULL
         WHERE q.ctid = ANY (ARRAY(
-            SELECT due.ctid FROM run_queue AS due
-            WHERE due.due_at <= clock AND NOT (due.started AND due.lease_expires_at <= clock)
-            ORDER BY due.due_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+            SELECT due.ctid FROM run_queue AS due WHERE due.due_at <= clock
+            ORDER BY due.due_at LIMIT 1000 FOR UPDATE SKIP LOCKED
         ));
+        -- A lease that was made longer is looked at again at its end; the run of one that ran out before its attempt
+        -- began is ready again, unless it was deleted meanwhile.
+        WITH due AS MATERIALIZED (
+            SELECT l.ctid AS place, l.expires_at > clock AS holds FROM run_leases AS l
+            WHERE l.due_at <= clock AND NOT (l.started AND l.expires_at <= clock)
+            ORDER BY l.due_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ), longer AS (
+            UPDATE run_leases AS l SET due_at = l.expires_at
+            WHERE l.ctid = ANY (ARRAY(SELECT due.place FROM due WHERE due.holds))
+        ), gone AS (
+            DELETE FROM run_leases AS l WHERE l.ctid = ANY (ARRAY(SELECT due.place FROM due WHERE NOT due.holds))
+            RETURNING l.*
+        )
+        INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq, inputs)
+        SELECT gone.run_id, gone.tenant_id, gone.project_id, gone.agent_id, gone.provider, gone.priority, gone.expires_at,
+               gone.last_seq, gone.inputs
+        FROM gone WHERE EXISTS (SELECT FROM agent_runs AS run WHERE run.id = gone.run_id);
         IF NOT is_rescued THEN
-            RETURN QUERY
-            SELECT q.tenant_id, q.run_id, NULL::BIGINT FROM run_queue AS q
-            WHERE q.due_at <= clock AND q.started AND q.lease_expires_at <= clock
-            ORDER BY q.due_at LIMIT 100;
-            IF FOUND THEN
+            lost := ARRAY(
+                SELECT l.run_id FROM run_leases AS l
+                WHERE l.due_at <= clock AND l.started AND l.expires_at <= clock ORDER BY l.due_at LIMIT 100
+            );
+            IF lost <> '{}' THEN
                 RETURN;
             END IF;
         END IF;
     END IF;
-    picked := ARRAY(
+    LOOP
         -- The first run of each lane: leaps over the index, from one lane to the next.
         WITH RECURSIVE lane AS (
             (SELECT q.tenant_id, q.project_id, q.agent_id, q.provider, q.priority, q.run_id
@@ -153,27 +204,23 @@ BEGIN
                 ORDER BY q.tenant_id, q.project_id, q.agent_id, q.provider, q.priority DESC, q.run_id LIMIT 1
             ) AS next
         ), at_work AS MATERIALIZED (
-            SELECT q.tenant_id, q.project_id, q.agent_id, count(*)::INT AS runs FROM run_queue AS q
-            WHERE q.state = 2 AND q.tenant_id = ANY (ARRAY(SELECT lane.tenant_id FROM lane))
-            GROUP BY 1, 2, 3
+            SELECT * FROM run_leases_at_work()
         ), of_tenant AS MATERIALIZED (
-            SELECT tenant_id, sum(runs)::INT AS runs FROM at_work GROUP BY 1
+            SELECT at_work.tenant_id, sum(at_work.runs)::INT AS runs FROM at_work GROUP BY 1
+        ), of_project AS MATERIALIZED (
+            SELECT at_work.project_id, sum(at_work.runs)::INT AS runs FROM at_work GROUP BY 1
         ), lanes_with_room AS (
-            SELECT lane.*, coalesce(of_tenant.runs, 0) AS tenant_runs, of_project.runs AS project_runs,
-                   coalesce(tenants.max_concurrent_runs - coalesce(of_tenant.runs, 0), most) AS tenant_room,
-                   projects.max_concurrent_agents - of_project.runs AS project_room
+            SELECT lane.*, coalesce(of_tenant.runs, 0) AS tenant_runs, coalesce(of_project.runs, 0) AS project_runs,
+                   coalesce(tenant.max_concurrent_runs - coalesce(of_tenant.runs, 0), most) AS tenant_room,
+                   project.max_concurrent_agents - coalesce(of_project.runs, 0) AS project_room
             FROM lane
-            JOIN tenants ON tenants.id = lane.tenant_id
-            JOIN projects ON projects.id = lane.project_id
+            JOIN tenants AS tenant ON tenant.id = lane.tenant_id
+            JOIN projects AS project ON project.id = lane.project_id
             LEFT JOIN of_tenant ON of_tenant.tenant_id = lane.tenant_id
-            -- Counted anew: a project has few at work, and a join of two lists would compare each with each.
-            CROSS JOIN LATERAL (
-                SELECT count(*)::INT AS runs FROM run_queue AS q
-                WHERE q.state = 2 AND q.tenant_id = lane.tenant_id AND q.project_id = lane.project_id
-            ) AS of_project
+            LEFT JOIN of_project ON of_project.project_id = lane.project_id
             WHERE lane.provider = ANY (provider_list)
-              AND coalesce(tenants.max_concurrent_runs > of_tenant.runs, true)
-              AND projects.max_concurrent_agents > of_project.runs
+              AND coalesce(tenant.max_concurrent_runs > of_tenant.runs, true)
+              AND project.max_concurrent_agents > coalesce(of_project.runs, 0)
               AND (lane.agent_id = 0 OR (lane.tenant_id, lane.agent_id) NOT IN (
                 SELECT at_work.tenant_id, at_work.agent_id FROM at_work))
         ),
@@ -192,7 +239,10 @@ BEGIN
                 PARTITION BY tenant_id ORDER BY priority DESC, project_runs + project_place, run_id) AS tenant_place
             FROM of_projects WHERE project_place <= project_room
         ), next_lane AS (
-            SELECT tenant_id, project_id, agent_id, provider, tenant_runs, tenant_room, project_runs, project_room
+            SELECT tenant_id, project_id, agent_id, provider, tenant_runs, tenant_room, project_runs, project_room,
+                   CASE agent_id WHEN 0 THEN least(most, tenant_room, project_room) ELSE 1 END AS can_give,
+                   -- A share with some to spare.
+                   width * (2 + most::BIGINT * 5 / 4 / count(*) OVER ()) AS looked_at
             FROM of_tenants WHERE tenant_place <= tenant_room
             ORDER BY tenant_runs + tenant_place, tenant_id <= last_tenant, tenant_id, tenant_place LIMIT most
         ),
@@ -204,38 +254,55 @@ BEGIN
                 SELECT q.priority, q.run_id FROM run_queue AS q
                 WHERE q.state = 0 AND q.tenant_id = next_lane.tenant_id AND q.project_id = next_lane.project_id
                   AND q.agent_id = next_lane.agent_id AND q.provider = next_lane.provider
-                ORDER BY q.priority DESC, q.run_id
-                LIMIT CASE next_lane.agent_id WHEN 0 THEN least(most, tenant_room, project_room) ELSE 1 END
+                ORDER BY q.priority DESC, q.run_id LIMIT least(can_give, looked_at)
             ) AS each
         ), in_tenants AS (
             SELECT *, row_number() OVER (
                 PARTITION BY tenant_id ORDER BY priority DESC, project_runs + project_place, run_id) AS tenant_place
             FROM in_projects WHERE project_place <= project_room
         )
-        SELECT run_id FROM in_tenants WHERE tenant_place <= tenant_room
-        ORDER BY tenant_runs + tenant_place, tenant_id <= last_tenant, tenant_id, tenant_place LIMIT most
-    );
-    RETURN QUERY
-    WITH taken AS (
-        UPDATE run_queue AS q
-        SET state = 2, token = nextval('run_attempts_id_seq'), due_at = clock + lease_ms * interval '1 ms',
-            lease_expires_at = clock + lease_ms * interval '1 ms'
-        WHERE q.ctid = ANY (ARRAY(
-            SELECT free.ctid FROM run_queue AS free
-            WHERE free.run_id = ANY (picked) AND free.state = 0 FOR NO KEY UPDATE SKIP LOCKED
-        ))
-        RETURNING q.tenant_id, q.run_id, q.token
+        SELECT array_agg(chosen.run_id), bool_or(chosen.may_be_last) INTO picked, is_short
+        FROM (
+            SELECT run_id, project_place >= looked_at AND looked_at < can_give AS may_be_last
+            FROM in_tenants WHERE tenant_place <= tenant_room
+            ORDER BY tenant_runs + tenant_place, tenant_id <= last_tenant, tenant_id, tenant_place LIMIT most
+        ) AS chosen;
+        IF picked IS NULL THEN
+            RETURN;
+        END IF;
+        -- If all runs of a lane were chosen that were looked at, the next one might have come before others.
+        EXIT WHEN NOT is_short;
+        width := width * 8;
+    END LOOP;
+    WITH free AS MATERIALIZED (
+        SELECT q.ctid AS place FROM run_queue AS q
+        WHERE q.run_id = ANY (picked) AND q.state = 0 FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM run_queue AS q WHERE q.ctid = ANY (ARRAY(SELECT free.place FROM free)) RETURNING q.*
+    ), taken AS (
+        INSERT INTO run_leases AS l (run_id, tenant_id, project_id, agent_id, provider, priority, queued_at, last_seq,
+                                     inputs, token, expires_at, due_at)
+        SELECT gone.run_id, gone.tenant_id, gone.project_id, gone.agent_id, gone.provider, gone.priority, gone.queued_at,
+               gone.last_seq, gone.inputs, nextval('run_attempts_id_seq'), clock + lease_ms * interval '1 ms',
+               clock + lease_ms * interval '1 ms'
+        FROM gone
+        RETURNING l.tenant_id, l.run_id, l.token
     )
-    SELECT taken.* FROM taken JOIN unnest(picked) WITH ORDINALITY AS next (run_id, place) USING (run_id) ORDER BY place;
+    SELECT array_agg(given.tenant_id), array_agg(given.run_id), array_agg(given.token) INTO tenants, runs, attempts
+    FROM (
+        SELECT taken.* FROM taken JOIN unnest(picked) WITH ORDINALITY AS next (run_id, place) USING (run_id) ORDER BY place
+    ) AS given;
 END $$;
 
-INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, state, queued_at, due_at, token, started,
-                       lease_expires_at, last_seq, cancel_requested)
-SELECT id, tenant_id, project_id, coalesce(agent_id, 0), provider,
-       CASE status WHEN 'queued' THEN 0 WHEN 'paused' THEN 3 ELSE 2 END, created_at, lease_expires_at,
-       CASE WHEN lease_expires_at IS NOT NULL THEN attempt_id END, lease_expires_at IS NOT NULL,
-       lease_expires_at, last_seq, lease_expires_at IS NOT NULL AND cancel_requested_at IS NOT NULL
-FROM agent_runs WHERE status IN ('queued', 'running', 'waiting_approval', 'paused');
+INSERT INTO run_queue (run_id, tenant_id, project_id, agent_id, provider, state, queued_at, last_seq)
+SELECT id, tenant_id, project_id, coalesce(agent_id, 0), provider, CASE status WHEN 'queued' THEN 0 ELSE 2 END,
+       created_at, last_seq
+FROM agent_runs WHERE status IN ('queued', 'paused');
+INSERT INTO run_leases (run_id, tenant_id, project_id, agent_id, provider, priority, token, expires_at, due_at, queued_at,
+                        last_seq, inputs, started, cancel_requested)
+SELECT id, tenant_id, project_id, coalesce(agent_id, 0), provider, 0, attempt_id, lease_expires_at, lease_expires_at,
+       created_at, last_seq, 0, true, cancel_requested_at IS NOT NULL
+FROM agent_runs WHERE status IN ('running', 'waiting_approval');
 
 DROP INDEX agent_runs_queued_idx;
 DROP INDEX agent_runs_leased_idx;

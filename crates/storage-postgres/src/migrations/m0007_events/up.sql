@@ -10,7 +10,7 @@ ALTER TABLE agent_events_before
 DROP INDEX agent_events_agent_run_id_ts_idx;
 DROP INDEX agent_events_step_id_idx;
 
--- The log, by month. It is written most, and only ever under the lock of its run's place in run_queue, which has the
+-- The log, by month. It is written most, and only ever under the lock of its run's place, which has the
 -- tenant, the run and the attempt: a foreign key would prove them again, row by row, with locks on agent_runs and
 -- tenants that cost more than all the rest, and dropping a month would lock those tables. What a foreign key does when
 -- a run is deleted, a trigger does.
@@ -80,8 +80,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
--- Its name comes after those of the foreign keys' own triggers, which take the run's place in run_queue away first:
--- after that nobody appends.
+-- Its name comes after that of drop_place, which takes the run's place away: after that nobody appends.
 CREATE TRIGGER forget_events AFTER DELETE ON agent_runs
     FOR EACH ROW EXECUTE FUNCTION agent_events_forget_run();
 
