@@ -1,3 +1,4 @@
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use lime_core::ports::WorkerName;
@@ -7,7 +8,9 @@ use lime_core::{Error, Result};
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// The name for operators; `HOSTNAME` and the process id unless given.
+    /// The name for operators, by which workers are told apart: no two should have the same.
+    ///
+    /// - Unless given, `HOSTNAME` and the process id; without `HOSTNAME`, `worker-` with four random digits for it.
     pub name: WorkerName,
     /// How many runs it works at once; 2 unless given, 1 at least.
     pub concurrency: usize,
@@ -52,7 +55,10 @@ pub enum KeepWorktree {
 impl Default for WorkerConfig {
     fn default() -> Self {
         let host = std::env::var("HOSTNAME").ok().filter(|host| host.len() <= 150);
-        let name = format!("{}-{}", host.as_deref().unwrap_or("worker"), std::process::id());
+        // Containers have the same process ids; workers go by their names.
+        let host =
+            host.unwrap_or_else(|| format!("worker-{:04x}", RandomState::new().hash_one(()) % 0x1_0000));
+        let name = format!("{host}-{}", std::process::id());
         Self {
             name: WorkerName::parse(name).expect("a host's name and a number are within the limits"),
             concurrency: 2,

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use lime_core::ErrorKind;
 use lime_core::ports::Storage;
 use lime_core::runs::Lease;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::asked::{Asked, Stop};
 use crate::config::WorkerConfig;
@@ -38,7 +38,13 @@ pub(crate) async fn beat(storage: &dyn Storage, lease: Lease, config: &WorkerCon
         signalled = storage.signalled(&lease);
         heard = (&mut signalled).now_or_never().is_some();
         let begun = Instant::now();
-        match storage.heartbeat(&lease, config.lease).await {
+        // A connection that has died without a word answers after minutes; the lease is over before.
+        let left = held_until.saturating_duration_since(begun);
+        let Ok(beaten) = timeout(left, storage.heartbeat(&lease, config.lease)).await else {
+            tracing::warn!(run = %lease.run, attempt = %lease.attempt, "no heartbeat until the lease was over");
+            return asked.ask(Stop::Lost);
+        };
+        match beaten {
             Ok(signals) => {
                 held_until = begun + config.lease;
                 wait = config.heartbeat;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use lime_core::ports::{Claim, Claimant, Handback, Storage};
-use lime_core::runs::Lease;
-use lime_core::{Error, ErrorKind, Result};
+use lime_core::runs::{Lease, RunAttempt};
+use lime_core::{Error, ErrorKind, Lookup, Result, Retry, Scope, Stored};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -47,6 +47,14 @@ pub struct RunningWorker {
     task: JoinHandle<()>,
     drain: CancellationToken,
     hand_back: CancellationToken,
+}
+
+/// What a call of the storage gives, if it does so in time.
+async fn in_time<T>(length: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(length, call).await.unwrap_or_else(|_| {
+        let message = "the storage has not answered for a lease";
+        Err(Error::new(ErrorKind::Timeout, "worker.claim", message).retry(Retry::After(None)))
+    })
 }
 
 /// Gives a run back that was not worked, if it is ours.
@@ -219,15 +227,17 @@ impl Worker {
     ///
     /// - What was taken is not let go while the storage is away for a moment. An attempt that was begun without
     ///   anybody learning of it is handed back: it is not a crash.
+    /// - Waits for a call of the storage for a lease at most; then nothing that it could give would hold.
     async fn claim(&self, max: usize, drain: &CancellationToken) -> Result<Vec<Claim>> {
         let (storage, lease) = (self.factory.storage(), self.config.lease);
-        let leases = storage.take(&self.claimant, max, lease).await?;
+        let leases = in_time(lease, storage.take(&self.claimant, max, lease)).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }
         let (until, mut backoff, mut tried) = (Instant::now() + lease, Backoff::of_storage(), false);
         let claims = loop {
-            match storage.start(&self.claimant, &leases, lease).await {
+            let left = until.saturating_duration_since(Instant::now());
+            match in_time(left, storage.start(&self.claimant, &leases, lease)).await {
                 Err(error) if error.is_retryable() && Instant::now() < until && !drain.is_cancelled() => {
                     tracing::warn!(%error, "the storage does not answer; trying again");
                     tried = true;
@@ -239,10 +249,29 @@ impl Worker {
         if tried {
             let lost = leases.iter().filter(|lease| !claims.iter().any(|claim| claim.lease == **lease));
             for lease in lost {
-                give_back(storage, lease).await;
+                // A fleet's line may have handed it out once more meanwhile, and then another worker has begun it.
+                if self.is_ours(lease).await {
+                    give_back(storage, lease).await;
+                }
             }
         }
         Ok(claims)
+    }
+
+    /// Whether the attempt of a lease was begun in this worker's name.
+    async fn is_ours(&self, lease: &Lease) -> bool {
+        let (storage, scope) = (self.factory.storage(), Scope::system(lease.tenant, "giving a run back"));
+        let attempt: Result<Stored<RunAttempt>> =
+            persist(|| Lookup::get(storage, &scope, lease.attempt)).await;
+        match attempt {
+            Ok(attempt) => attempt.worker == self.claimant.worker.as_str(),
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    tracing::warn!(run = %lease.run, %error, "a run may be begun; its lease will run out");
+                }
+                false
+            }
+        }
     }
 
     /// Begins to work what was claimed; once the worker is to stop, gives it back as it is.

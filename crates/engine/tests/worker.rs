@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::ErrorKind;
 use lime_core::ports::{
-    Author, Changes, CommitId, Handback, Queue, RepoAccess, Workspace, WorkspaceSpec, Workspaces,
+    Author, Changes, Claimant, CommitId, Handback, Queue, RepoAccess, WorkerName, Workspace, WorkspaceSpec,
+    Workspaces,
 };
-use lime_core::runs::{AgentRun, AttemptEnd, Failure, FailureKind, Outcome, RunStatus, StepStatus};
+use lime_core::runs::{AgentRun, AttemptEnd, Failure, FailureKind, Lease, Outcome, RunStatus, StepStatus};
+use lime_core::{ErrorKind, Id};
 use lime_engine::{Factory, Worker, WorkerConfig};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -270,5 +271,50 @@ async fn runs_whose_worker_was_lost_are_worked_one_at_a_time() {
     gate.notify_one();
     let other = if waiting == runs[0] { runs[1] } else { runs[0] };
     assert_eq!(scene.end(other).await.status, RunStatus::Succeeded);
+    stop(worker).await;
+}
+
+/// A connection can die without a word: the call is never answered, and the agent must not outlive its lease.
+#[tokio::test]
+async fn an_agent_whose_heartbeats_are_never_answered_is_stopped_with_its_lease() {
+    let scene = Scene::new([Play::of([Act::Hang])]).await;
+    scene.watched.before("heartbeat", || Box::pin(std::future::pending()));
+    scene.submit_one().await;
+    let lease = Duration::from_secs(1);
+    let config = WorkerConfig { lease, heartbeat: lease / 3, ..WorkerConfig::default() };
+    let worker = scene.worker_with(config);
+    until("the agent is there", async || scene.agent.alive() == 1).await;
+    until("the agent is gone", async || scene.agent.alive() == 0).await;
+    stop(worker).await;
+}
+
+/// A fleet hands a lease out once more if nobody has begun it for a while.
+#[tokio::test]
+async fn a_run_that_another_worker_has_begun_is_left_to_it() {
+    let scene = Scene::new([Play::of([Act::Hang])]).await;
+    let run = scene.submit_one().await;
+    scene.watched.fail("start", Fault::Before);
+    let (storage, tenant) = (scene.storage.clone(), scene.scope.tenant());
+    let starts = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    scene.watched.before("start", move || {
+        let storage = storage.clone();
+        let is_second = starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1;
+        Box::pin(async move {
+            if is_second {
+                // Which one it is, only the worker was told.
+                let leases: Vec<_> = (1..100).map(|id| Lease { tenant, run, attempt: Id::new(id) }).collect();
+                let other = Claimant { worker: WorkerName::parse("other").unwrap(), providers: vec![] };
+                let begun = storage.start(&other, &leases, Duration::from_secs(60)).await.unwrap();
+                assert_eq!(begun.len(), 1);
+            }
+        })
+    });
+    let worker = scene.worker();
+    until("it has tried again", async || scene.run(run).await.attempt_count == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let run = scene.run(run).await;
+    assert_eq!((run.status, run.attempt_count), (RunStatus::Running, 1));
+    assert_eq!(scene.ends().await, [None]);
+    assert!(!scene.watched.calls().contains(&"hand_back".into()));
     stop(worker).await;
 }
