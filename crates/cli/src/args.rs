@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Queue(QueueCommand),
     /// Deletes the events of runs that ended long ago; the runs stay
     ///
-    /// Of all tenants. The runs keep their steps, tool calls, diffs and costs, and say when their events went.
+    /// Of all tenants. The runs keep their steps, tool calls, diffs and costs.
     Purge {
         /// How long ago they ended at least, such as 90d, 12h or 4w
         #[arg(long, value_name = "AGE", value_parser = Age::parse)]

@@ -19,6 +19,12 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Lets the connections go; one that is busy, or whose server does not answer, is left behind.
+    pub(crate) async fn close(self) {
+        const LAST_WAIT: Duration = Duration::from_secs(2);
+        drop(tokio::time::timeout(LAST_WAIT, self.storage.close()).await);
+    }
+
     pub(crate) async fn open(lime: &Lime) -> Result<Self, Failure> {
         let url = lime.database_url.as_deref().ok_or_else(|| {
             Failure::usage(

@@ -58,7 +58,7 @@ async fn run(lime: Lime) -> Result<(), Failure> {
     }
     let desk = Desk::open(&lime).await?;
     let done = command(&desk, lime.command).await;
-    desk.storage.close().await;
+    desk.close().await;
     done
 }
 

@@ -133,6 +133,8 @@ impl Shared {
     async fn hear(self: Arc<Self>, client: Client, mut changes: mpsc::UnboundedReceiver<String>) {
         let mut backoff = Backoff::default();
         loop {
+            // Who listens begins with all channels there are; changes from before say nothing more.
+            while changes.try_recv().is_ok() {}
             let broken = match timeout(CONNECT_WITHIN, client.get_async_pubsub()).await {
                 Ok(Ok(pubsub)) => self.hear_on(pubsub, &mut changes, &mut backoff).await,
                 Ok(Err(error)) => error,
@@ -144,6 +146,10 @@ impl Shared {
             }
             sleep(backoff.next()).await;
         }
+    }
+
+    fn is_confirmed(&self, channel: &str) -> bool {
+        self.channels().get(channel).is_some_and(|channel| channel.confirmed)
     }
 
     /// Listens until the connection breaks.
@@ -197,7 +203,8 @@ impl Shared {
             changed.into_iter().partition(|channel| channels.contains_key(channel))
         };
         let off: Vec<_> = unwanted.into_iter().filter(|channel| on.remove(channel)).collect();
-        let new: Vec<_> = wanted.into_iter().filter(|channel| on.insert(channel.clone())).collect();
+        let (new, still): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|channel| on.insert(channel.clone()));
         for off in off.chunks(Self::AT_ONCE) {
             timeout(ANSWER_WITHIN, sink.unsubscribe(off)).await.map_err(|_| late())??;
         }
@@ -206,6 +213,10 @@ impl Shared {
             for channel in new {
                 self.tell(channel, Heard::Listening);
             }
+        }
+        // Left and taken up again before that was looked at: it was never off.
+        for channel in still.iter().filter(|channel| !self.is_confirmed(channel)) {
+            self.tell(channel, Heard::Listening);
         }
         Ok(())
     }

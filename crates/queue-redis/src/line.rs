@@ -142,7 +142,9 @@ impl RedisLine {
         if !over.is_empty() {
             let mut commands = Pipeline::new();
             self.add_ack(&mut commands, &over);
-            self.send(OPERATION, &commands).await?;
+            if let Err(error) = self.send(OPERATION, &commands).await {
+                tracing::debug!(%error, "leases that are over stay in the line until they are reclaimed");
+            }
         }
         Ok(leases)
     }

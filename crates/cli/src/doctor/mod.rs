@@ -78,7 +78,7 @@ pub(crate) async fn run(lime: &Lime, state_dir: Option<&Path>) -> Result<(), Fai
     match Desk::open(lime).await {
         Ok(desk) => {
             checks.extend(database::look(&desk.storage).await);
-            desk.storage.close().await;
+            desk.close().await;
         }
         Err(failure) => checks.push(Finding::fail(
             "database",

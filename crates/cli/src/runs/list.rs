@@ -46,11 +46,10 @@ impl Listing {
         for whose in &tenants {
             let (mut found, cut) = self.of(desk, whose, limit).await?;
             runs.append(&mut found);
-            more |= cut;
+            runs.sort_by_key(|run| Reverse(run.id));
+            more |= cut || runs.len() > limit;
+            runs.truncate(limit);
         }
-        runs.sort_by_key(|run| Reverse(run.id));
-        more |= runs.len() > limit;
-        runs.truncate(limit);
         let next = if more { runs.last().map(|run| run.id) } else { None };
         let document = Document { runs, next };
         desk.out.answer(&document, || document.table())?;

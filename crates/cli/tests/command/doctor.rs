@@ -56,8 +56,7 @@ async fn what_is_not_well_is_said_with_what_to_do() {
     claim(&storage, LONG).await;
     for change in [
         "UPDATE run_queue SET queued_at = now() - interval '10 minutes' WHERE state = 0",
-        "UPDATE run_queue SET lease_expires_at = now() - interval '10 minutes', due_at = now() - interval '10 minutes'
-         WHERE state = 2",
+        "UPDATE run_leases SET expires_at = now() - interval '10 minutes', due_at = now() - interval '10 minutes'",
         "DELETE FROM run_queue WHERE run_id = (SELECT max(run_id) FROM run_queue)",
         "INSERT INTO agent_events (tenant_id, agent_run_id, seq, ts, type, payload_json)
          VALUES (1, 1, 1000, '1999-12-31', 'log', '{}')",
