@@ -40,7 +40,12 @@ pub(crate) struct Report {
 /// A socket to listen on, so that a wrong address is known before anything begins.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Refusal> {
     TcpListener::bind(address).await.map_err(|error| {
-        Refusal::variable("LIME_HTTP_ADDR", format!("nothing can listen on {address}: {error}"))
+        let why = format!("nothing can listen on {address}: {error}");
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            // Often the worker before it, which still lets its runs end.
+            return Refusal::failed(format!("LIME_HTTP_ADDR: {why}"));
+        }
+        Refusal::variable("LIME_HTTP_ADDR", why)
     })
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assembly_lime::Worker;
-use tokio::time::sleep;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::Assembled;
@@ -16,6 +17,10 @@ use crate::upkeep;
 
 /// How long what is still at work in the end may take to be thrown away; agents are gone by then.
 pub(crate) const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How long runs may take to be handed back, their agents' ends included; the database may not answer.
+///
+/// With twice [`LAST_WAIT`] it is the 15 s after the grace that `docs/operate.md` asks service managers for.
+const HANDING_BACK: Duration = Duration::from_secs(10);
 /// For how many polls and heartbeats the queue may be silent before the worker is not ready, and at least this long.
 const SILENT: u32 = 3;
 const LEAST_SILENCE: Duration = Duration::from_secs(15);
@@ -43,22 +48,40 @@ pub(crate) async fn work(settings: Settings) -> Result<Exit, Refusal> {
     tracing::info!(name = name.as_str(), concurrency, http = %address, "working");
 
     let stopping = tokio::spawn(stop_in_time(wishes, grace, drain.clone(), hand_back.clone()));
-    let ended = tokio::spawn(worker.run(drain, hand_back)).await;
+    let mut working = tokio::spawn(worker.run(drain, hand_back.clone()));
+    let ended = tokio::select! {
+        ended = &mut working => ended,
+        () = overdue(hand_back) => {
+            working.abort();
+            working.await
+        }
+    };
     stopping.abort();
     stop.cancel();
-    for task in [Some(served), Some(kept_up), relayed].into_iter().flatten() {
-        if let Err(error) = tokio::time::timeout(LAST_WAIT, task).await {
-            tracing::debug!(%error, "a task takes too long to end, and is left");
-        }
+    let others = join_all([Some(served), Some(kept_up), relayed].into_iter().flatten());
+    if timeout(LAST_WAIT, others).await.is_err() {
+        tracing::debug!("a task takes too long to end, and is left");
     }
-    storage.close().await;
+    if timeout(LAST_WAIT, storage.close()).await.is_err() {
+        tracing::debug!("a connection is busy, and is left");
+    }
     match ended {
         Ok(()) => {
             tracing::info!("stopped");
             Ok(Exit::Stopped)
         }
+        Err(error) if error.is_cancelled() => {
+            let why = "not all runs could be handed back; others take them up once their leases run out";
+            Err(Refusal::failed(why))
+        }
         Err(error) => Err(Refusal::failed(format!("the worker ended badly: {error}"))),
     }
+}
+
+/// Comes when runs should have been handed back by now.
+async fn overdue(hand_back: CancellationToken) {
+    hand_back.cancelled().await;
+    sleep(HANDING_BACK).await;
 }
 
 /// Ends the worker when it is asked to: at first nothing new, then, after the grace or when asked again, nothing at all.

@@ -3,9 +3,9 @@
 //! The engine knows nothing of metrics, so all is counted at the ports that it calls. What is not counted is passed on
 //! as it is.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use assembly_lime::governance::{Approval, Decision};
@@ -31,7 +31,8 @@ pub(crate) struct Counted(Arc<Shared>);
 struct Shared {
     inner: Arc<dyn Storage>,
     metrics: Arc<Metrics>,
-    working: Mutex<HashSet<Lease>>,
+    /// Until when each lease holds that this worker has, as far as it knows.
+    working: Mutex<HashMap<Lease, Instant>>,
     /// When the queue last answered a claim or a heartbeat.
     answered: Mutex<Option<Instant>>,
 }
@@ -56,8 +57,13 @@ impl Counted {
         &*self.0.inner
     }
 
-    fn working(&self) -> MutexGuard<'_, HashSet<Lease>> {
-        self.0.working.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts what this worker is at, without what it has lost by the clock.
+    fn count(&self, change: impl FnOnce(&mut HashMap<Lease, Instant>)) {
+        let mut working = self.0.working.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut working);
+        let now = Instant::now();
+        working.retain(|_, until| *until > now);
+        self.0.metrics.active.set(i64::try_from(working.len()).unwrap_or(i64::MAX));
     }
 
     fn heard(&self) {
@@ -65,39 +71,34 @@ impl Counted {
     }
 
     /// Counts attempts that have begun; their lease says when, on the database's clock.
-    async fn began(&self, claims: &[Claim], lease: Duration) {
-        let metrics = &self.0.metrics;
+    fn began(&self, claims: &[Claim], lease: Duration) {
         for claim in claims {
-            metrics.began(claim, claim.expires_at - TimeDelta::from_std(lease).unwrap_or_default());
-            if self.working().insert(claim.lease) {
-                metrics.active.inc();
-            }
-            if self.was_lost(claim).await {
-                metrics.rescues.inc();
+            let started = claim.expires_at - TimeDelta::from_std(lease).unwrap_or_default();
+            self.0.metrics.began(claim, started);
+            if claim.run.crash_count > 0 && claim.attempt_number > 1 {
+                // Beside the attempt, whose lease must not wait for this.
+                tokio::spawn(self.clone().count_rescue(claim.lease, claim.attempt_number - 1));
             }
         }
+        let until = Instant::now() + lease;
+        self.count(|working| working.extend(claims.iter().map(|claim| (claim.lease, until))));
     }
 
-    /// Whether the attempt before was lost with its worker; asked only where that can be.
-    async fn was_lost(&self, claim: &Claim) -> bool {
-        if claim.run.crash_count == 0 || claim.attempt_number < 2 {
-            return false;
-        }
-        let before = Query::all()
-            .filter(RunAttempt::RUN_ID.eq(claim.lease.run))
-            .filter(RunAttempt::NUMBER.eq(claim.attempt_number - 1));
-        let scope = Scope::system(claim.lease.tenant, "counting rescued runs");
-        match self.inner().find(&scope, before).await {
-            Ok(attempt) => attempt.is_some_and(|attempt| attempt.outcome == Some(AttemptEnd::Lost)),
-            Err(_) => false,
+    /// Counts a run that was taken up, if the attempt before was lost with its worker.
+    async fn count_rescue(self, lease: Lease, before: i32) {
+        let before =
+            Query::all().filter(RunAttempt::RUN_ID.eq(lease.run)).filter(RunAttempt::NUMBER.eq(before));
+        let scope = Scope::system(lease.tenant, "counting rescued runs");
+        if let Ok(Some(attempt)) = self.inner().find(&scope, before).await
+            && attempt.outcome == Some(AttemptEnd::Lost)
+        {
+            self.0.metrics.rescues.inc();
         }
     }
 
     /// The attempt is over for this worker.
     fn over(&self, lease: &Lease) {
-        if self.working().remove(lease) {
-            self.0.metrics.active.dec();
-        }
+        self.count(|working| _ = working.remove(lease));
     }
 
     fn over_if_stale(&self, lease: &Lease, error: &Error) {
@@ -120,20 +121,21 @@ impl Queue for Counted {
     async fn take(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Lease>> {
         let leases = self.inner().take(claimant, max, lease).await?;
         self.heard();
+        self.count(|_| ());
         Ok(leases)
     }
 
     async fn start(&self, claimant: &Claimant, leases: &[Lease], lease: Duration) -> Result<Vec<Claim>> {
         let claims = self.inner().start(claimant, leases, lease).await?;
         self.heard();
-        self.began(&claims, lease).await;
+        self.began(&claims, lease);
         Ok(claims)
     }
 
     async fn claim(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Claim>> {
         let claims = self.inner().claim(claimant, max, lease).await?;
         self.heard();
-        self.began(&claims, lease).await;
+        self.began(&claims, lease);
         Ok(claims)
     }
 
@@ -153,6 +155,8 @@ impl Queue for Counted {
         match self.inner().heartbeat(lease, extend).await {
             Ok(signals) => {
                 self.heard();
+                let until = Instant::now() + extend;
+                self.count(|working| _ = working.insert(*lease, until));
                 Ok(signals)
             }
             Err(error) => {
@@ -192,7 +196,11 @@ impl Queue for Counted {
         match self.inner().hand_back(lease, handback).await {
             Ok(run) => {
                 self.over(lease);
-                self.0.metrics.given_back(&why);
+                match run.status.is_final() {
+                    // It was cancelled meanwhile.
+                    true => self.0.metrics.ended(&run),
+                    false => self.0.metrics.given_back(&why),
+                }
                 Ok(run)
             }
             Err(error) => {
@@ -218,7 +226,8 @@ impl Queue for Counted {
 #[async_trait]
 impl EventLog for Counted {
     async fn append(&self, lease: &Lease, record: Record) -> Result<Vec<RunEvent>> {
-        let recorded = self.inner().append(lease, record).await?;
+        let recorded = self.inner().append(lease, record).await;
+        let recorded = recorded.inspect_err(|error| self.over_if_stale(lease, error))?;
         self.0.metrics.events.inc_by(u64::try_from(recorded.len()).unwrap_or_default());
         Ok(recorded)
     }

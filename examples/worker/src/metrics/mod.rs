@@ -89,6 +89,10 @@ impl Metrics {
         registry.register("active_runs", "Runs that this worker is at", metrics.active.clone());
         let failures = "Signs of life of this worker that did not come through";
         registry.register("heartbeat_failures", failures, metrics.heartbeat_failures.clone());
+        for reason in ["lease_lost", "unavailable", "timeout", "other"] {
+            // From 0 on, or the first one would be no increase.
+            drop(metrics.heartbeat_failures.get_or_create(&HeartbeatLabels { reason }));
+        }
         metrics
     }
 

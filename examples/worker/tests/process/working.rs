@@ -51,8 +51,14 @@ async fn a_run_that_lost_its_worker_is_taken_up_by_another() {
     })
     .await;
     scene.worked(run).await;
+    in_time(async {
+        // Counted beside the run, which does not wait for it.
+        while value(&second.get("/metrics").await.1, "lime_crashes_rescued_total") != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     let (_, metrics) = second.get("/metrics").await;
-    assert_eq!(value(&metrics, "lime_crashes_rescued_total"), Some(1.0));
     assert_eq!(value(&metrics, "lime_active_runs"), Some(1.0));
 
     scene.factory.cancel(&scene.scope, run).await.unwrap();
