@@ -10,7 +10,10 @@ use crate::ground::{Ground, broken};
 /// A rule of the database, and a statement that counts what breaks it as `n`.
 const RULES: &[(&str, &str)] = &[
     ("runs that have not ended", "SELECT count(*) AS n FROM agent_runs WHERE ended_at IS NULL"),
-    ("places in the line of runs that have ended", "SELECT count(*) AS n FROM run_queue"),
+    (
+        "places of runs that have ended",
+        "SELECT (SELECT count(*) FROM run_queue) + (SELECT count(*) FROM run_leases) AS n",
+    ),
     (
         "runs that did not end exactly once",
         "SELECT count(*) AS n FROM agent_runs AS run WHERE 1 <> (

@@ -30,9 +30,13 @@ pub(crate) struct Database {
 
 impl Ground {
     pub(crate) async fn open(args: &Args) -> Outcome<Self> {
-        let url = Url::parse(&args.database_url).map_err(|error| format!("--database-url: {error}"))?;
+        let mut url = Url::parse(&args.database_url).map_err(|error| format!("--database-url: {error}"))?;
+        if !url.query_pairs().any(|(name, _)| name == "sslmode") {
+            // Some peers cannot speak TLS, and sqlx 0.9.0 stalls on it: see docs/performance.md.
+            url.query_pairs_mut().append_pair("sslmode", "disable");
+        }
         let admin = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
-        let admin = admin.connect(&args.database_url).await;
+        let admin = admin.connect(url.as_str()).await;
         let admin = admin.map_err(|error| format!("PostgreSQL cannot be reached: {error}"))?;
         let prefix = format!("peers_{:08x}", fastrand::u32(..));
         let own_redis = OwnRedis::start().await.map_err(|error| error.to_string());

@@ -151,7 +151,9 @@ fn repository() -> Repository {
 }
 
 async fn left(pool: &PgPool) -> Outcome<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM run_queue").fetch_one(pool).await?)
+    Ok(sqlx::query_scalar("SELECT (SELECT count(*) FROM run_queue) + (SELECT count(*) FROM run_leases)")
+        .fetch_one(pool)
+        .await?)
 }
 
 /// The time that this process has had on a processor, as Linux tells it; none elsewhere.

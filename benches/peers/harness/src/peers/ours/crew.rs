@@ -2,6 +2,7 @@
 //! by each handler, and acknowledged many at a time while the next ones are worked.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use crate::peer::Handled;
 
 /// How many runs are taken at a time at most.
 const TAKES: usize = 1_000;
-/// More are taken while fewer than these wait for a handler.
-const FEW: usize = 500;
+/// More are taken while fewer than these are at work: as many again as the projects may have at once.
+const FEW: usize = 1_001;
 /// Acknowledgements under way at once.
 const ACKNOWLEDGERS: usize = 2;
 /// An idle crew looks at the queue so often, told or not.
@@ -48,6 +49,8 @@ struct Shared<Q: ?Sized> {
     tell: Tell,
     waiting: Line,
     done: Line,
+    /// How many are taken and not yet acknowledged.
+    at_work: AtomicUsize,
     /// As many permits as runs wait.
     work: Semaphore,
     /// There is room for more.
@@ -80,6 +83,7 @@ pub(crate) fn work<Q: Queue + ?Sized + 'static>(
         tell,
         waiting: Line::default(),
         done: Line::default(),
+        at_work: AtomicUsize::new(0),
         work: Semaphore::new(0),
         room: Notify::new(),
         handled: Notify::new(),
@@ -97,7 +101,7 @@ pub(crate) fn work<Q: Queue + ?Sized + 'static>(
 
 async fn fetch<Q: Queue + ?Sized>(shared: Arc<Shared<Q>>) -> Outcome<()> {
     loop {
-        if shared.waiting.lock().len() >= FEW {
+        if shared.at_work.load(Ordering::Relaxed) >= FEW {
             shared.room.notified().await;
             continue;
         }
@@ -121,6 +125,7 @@ async fn fetch<Q: Queue + ?Sized>(shared: Arc<Shared<Q>>) -> Outcome<()> {
             continue;
         }
         let count = leases.len();
+        shared.at_work.fetch_add(count, Ordering::Relaxed);
         shared.waiting.lock().extend(leases);
         shared.work.add_permits(count);
     }
@@ -129,14 +134,8 @@ async fn fetch<Q: Queue + ?Sized>(shared: Arc<Shared<Q>>) -> Outcome<()> {
 async fn handle<Q: Queue + ?Sized>(shared: Arc<Shared<Q>>) -> Outcome<()> {
     loop {
         shared.work.acquire().await?.forget();
-        let (lease, left) = {
-            let mut waiting = shared.waiting.lock();
-            (waiting.pop_front(), waiting.len())
-        };
+        let lease = shared.waiting.lock().pop_front();
         let Some(lease) = lease else { continue };
-        if left < FEW {
-            shared.room.notify_one();
-        }
         match &shared.tell {
             Tell::Count(handled) => handled.one(),
             // Nobody listens once the last sample is taken.
@@ -163,7 +162,7 @@ async fn acknowledge<Q: Queue + ?Sized>(shared: Arc<Shared<Q>>) -> Outcome<()> {
                 try_join_all(done.iter().map(|lease| shared.queue.settle(lease, well()))).await?;
             }
         }
-        // Projects that had as many runs at work as they may have others to give.
+        shared.at_work.fetch_sub(done.len(), Ordering::Relaxed);
         shared.room.notify_one();
     }
 }

@@ -122,7 +122,11 @@ impl Peer for Ours {
         let began = Instant::now();
         let crew = work(Arc::new(storage.clone()), claimant, concurrency, self.depth(), tell);
         let left = || async {
-            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM run_queue").fetch_one(&pool).await?;
+            let left: i64 = sqlx::query_scalar(
+                "SELECT (SELECT count(*) FROM run_queue) + (SELECT count(*) FROM run_leases)",
+            )
+            .fetch_one(&pool)
+            .await?;
             Ok(left.unsigned_abs())
         };
         let rate = handled.drained(began, left).await;

@@ -57,16 +57,25 @@ impl Site {
         Ok(PgStorage::connect(&self.database.url, &options).await?)
     }
 
-    /// Forgets all runs but some old ones that nobody waits for, so that the planner knows the tables, as it does on a
-    /// server that has run for more than a minute.
+    /// Forgets all runs but some old ones that were taken and finished, so that the planner knows the tables, as it does
+    /// on a server that has run for more than a minute.
     pub(crate) async fn empty(&self) -> Outcome<()> {
         const OLD: u64 = 1000;
         let pool = self.database.pool(1).await?;
-        sqlx::query("TRUNCATE agent_runs, agent_events CASCADE").execute(&pool).await?;
+        sqlx::query("TRUNCATE agent_runs, agent_events, run_queue, run_leases CASCADE")
+            .execute(&pool)
+            .await?;
         let storage = self.storage(false).await?;
         self.fill(&storage, OLD).await?;
+        let claimant = claimant("before")?;
+        loop {
+            let leases = storage.take(&claimant, 500, LEASE).await?;
+            if leases.is_empty() {
+                break;
+            }
+            storage.finish(&leases).await?;
+        }
         storage.close().await;
-        sqlx::query("DELETE FROM run_queue").execute(&pool).await?;
         self.database.vacuum(&pool).await
     }
 
