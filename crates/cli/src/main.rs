@@ -11,6 +11,7 @@ mod confirm;
 mod dead_letters;
 mod desk;
 mod doctor;
+mod environment;
 mod exit;
 mod migrate;
 mod out;
@@ -25,7 +26,7 @@ mod whose;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, Lime};
@@ -33,7 +34,8 @@ use crate::desk::Desk;
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let lime = Lime::parse();
+    let asked = environment::without_blanks(Lime::command()).get_matches();
+    let lime = Lime::from_arg_matches(&asked).unwrap_or_else(|error| error.exit());
     log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime
@@ -78,11 +80,10 @@ async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
 
 /// Logs to standard error, if `RUST_LOG` asks for it.
 fn log() {
-    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
-    if let Some(filter) = asked {
+    if let Some(filter) = environment::variable(EnvFilter::DEFAULT_ENV) {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .with_ansi(std::io::stderr().is_terminal() && environment::variable("NO_COLOR").is_none())
             .with_env_filter(EnvFilter::new(filter))
             .init();
     }

@@ -6,6 +6,7 @@ use lime_core::runs::AgentRun;
 use lime_core::{Id, Scope, Stored};
 use lime_storage_postgres::PgStorage;
 
+use crate::environment;
 use crate::exit::Failure;
 
 /// A tenant, and the scope of the operator in it.
@@ -18,7 +19,7 @@ pub(crate) struct Whose {
 impl From<Stored<Tenant>> for Whose {
     fn from(tenant: Stored<Tenant>) -> Self {
         // Whoever has the database's URL may do everything; the reason ends up in traces and audit.
-        let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+        let user = environment::variable("USER");
         let reason = format!("{} by the command lime", user.as_deref().unwrap_or("an operator"));
         Self { scope: Scope::system(tenant.id, reason), slug: tenant.value.slug }
     }

@@ -7,6 +7,7 @@ use redis::{Client, RedisResult, Value, from_redis_value_ref};
 use tokio::time::timeout;
 
 use super::Finding;
+use crate::environment;
 
 /// The variable that workers find it by.
 const URL: &str = "REDIS_URL";
@@ -20,7 +21,7 @@ const WITHOUT: &str = "no run is lost without it, and workers find their work in
 /// Looks at the one that `REDIS_URL` names, if it names one.
 pub(super) async fn look() -> Option<Finding> {
     const CHECK: &str = "redis";
-    let url = std::env::var(URL).ok().filter(|url| !url.is_empty())?;
+    let url = environment::variable(URL)?;
     Some(match timeout(PATIENCE, version(&url)).await {
         Ok(Ok(version)) => {
             let said = format!("Redis {version} answers");

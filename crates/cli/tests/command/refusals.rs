@@ -9,6 +9,33 @@ async fn a_database_must_be_named() {
 }
 
 #[tokio::test]
+async fn a_blank_variable_counts_as_unset() {
+    let Some(ground) = Ground::migrated().await else { return };
+    tenant(&ground.storage().await, "acme").await;
+    for blank in ["", " "] {
+        let blanks = ["LIME_TENANT", "LIME_STATE_DIR", "REDIS_URL", "RUST_LOG", "USER", "NO_COLOR"];
+        let with_blanks = |args: &[&str]| {
+            let mut command = ground.command(args);
+            command.envs(blanks.map(|name| (name, blank)));
+            command
+        };
+        assert_eq!(Seen::of(with_blanks(&["runs", "list"])).await.code, 0);
+        let purge = with_blanks(&["purge", "--older-than", "90d", "--dry-run"]);
+        assert_eq!(Seen::of(purge).await.code, 0, "of all tenants, as it must be");
+        let doctor = Seen::of(with_blanks(&["doctor", "--json"])).await.json();
+        let checks = doctor["checks"].as_array().unwrap();
+        assert!(checks.iter().all(|it| it["check"] != "redis" && it["check"] != "disk"), "{doctor}");
+
+        let mut nowhere = lime(["queue", "depth"]);
+        nowhere.env("DATABASE_URL", blank);
+        let seen = Seen::of(nowhere).await;
+        assert_eq!((seen.code, seen.stderr.contains("DATABASE_URL")), (2, true));
+    }
+    // What is written down is meant.
+    assert_eq!(ground.run(["runs", "list", "--tenant", ""]).await.code, 2);
+}
+
+#[tokio::test]
 async fn a_password_is_never_said() {
     for url in ["postgres://lime:s3cr3t@127.0.0.1:1/lime", "not a url s3cr3t", "postgres://lime:s3cr3t@[/x"] {
         for more in [&["queue", "depth"][..], &["doctor"], &["doctor", "--json"], &["runs", "list", "--json"]]
