@@ -1,7 +1,8 @@
 use chrono::{DateTime, Utc};
 use lime_core::governance::{Approval, ApprovalStatus};
+use lime_core::ports::EventLog;
 use lime_core::repos::{Worktree, WorktreeStatus};
-use lime_core::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep};
+use lime_core::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, Seq};
 use lime_core::{Id, Lookup, LookupExt, Query, Stored};
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::list::ProjectKeys;
 use crate::desk::Desk;
 use crate::exit::Failure;
 use crate::out::{Facts, Table};
-use crate::text::{ago, first_line, or_dash, span, stamp};
+use crate::text::{ago, count, first_line, or_dash, span, stamp};
 use crate::view::{ApprovalView, AttemptView, EffectView, InputView, RunView, StepView};
 use crate::whose::Whose;
 
@@ -18,8 +19,10 @@ const WIDE: usize = 80;
 
 /// Everything about a run.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Document {
     run: RunView,
+    purged_events: Seq,
     lease: Option<LeaseView>,
     attempts: Vec<AttemptView>,
     steps: Vec<StepView>,
@@ -50,6 +53,9 @@ impl Document {
     async fn read(desk: &Desk, whose: &Whose, id: Id<AgentRun>) -> Result<Self, Failure> {
         let (storage, scope) = (&desk.storage, &whose.scope);
         let run: Stored<AgentRun> = storage.get(scope, id).await?;
+        // The positions of a log have no gap, so those before its first event were given up.
+        let first = storage.read(scope, id, 0, 1).await?.into_iter().next();
+        let purged_events = first.map_or(run.last_seq, |event| event.seq - 1);
         let attempts = storage.all(scope, Query::all().filter(RunAttempt::RUN_ID.eq(id))).await?;
         let held = storage.lease_of(scope, id).await?;
         let lease = held.and_then(|held| {
@@ -73,6 +79,7 @@ impl Document {
         let key = ProjectKeys::default().of(desk, whose, run.project_id).await?;
         Ok(Self {
             run: RunView::of(&whose.slug, &key, run),
+            purged_events,
             lease,
             attempts: attempts.into_iter().map(Into::into).collect(),
             steps: steps.into_iter().map(Into::into).collect(),
@@ -109,6 +116,10 @@ impl Document {
         let cost = run.usage.cost.map_or_else(|| "unknown".to_owned(), |cost| format!("${cost}"));
         facts.add("cost", &format!("{cost}, {} turns", run.usage.turns));
         facts.some("branch", run.branch.as_ref());
+        facts.some(
+            "purged",
+            (self.purged_events > 0).then(|| format!("the first {}", count(self.purged_events, "event"))),
+        );
         facts.some("lease", self.lease.as_ref().map(LeaseView::text));
         for checkout in &self.checkouts {
             facts.add("checkout", checkout);

@@ -1,7 +1,9 @@
 //! migrate, maintain, purge, queue.
 
-use lime_core::ports::{EventLog, Record};
-use lime_core::runs::AgentEvent;
+use lime_core::Stored;
+use lime_core::ports::{EventLog, Queue, Record, Settlement};
+use lime_core::runs::{AgentEvent, AgentRun, Failure, FailureKind, Outcome};
+use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 
 use crate::ground::{Ground, LONG, claim, fields, submit, succeed, tenant};
@@ -43,6 +45,16 @@ async fn a_change_of_tables_in_use_is_confirmed() {
     assert!(seen.stderr.contains("m9999_future"));
 }
 
+/// Makes a run that has ended an old one.
+async fn age(storage: &PgStorage, run: &Stored<AgentRun>) {
+    let age = format!(
+        "UPDATE agent_runs SET created_at = now() - interval '100 days', started_at = now() - interval '100 days',
+             ended_at = now() - interval '99 days' WHERE id = {}",
+        run.id
+    );
+    storage.connection().execute_unprepared(&age).await.unwrap();
+}
+
 #[tokio::test]
 async fn old_events_go_and_their_runs_stay() {
     let Some(ground) = Ground::migrated().await else { return };
@@ -53,12 +65,7 @@ async fn old_events_go_and_their_runs_stay() {
     let said = Record::from(vec![AgentEvent::system("hello")]);
     storage.append(&claim.lease, said).await.unwrap();
     succeed(&storage, &claim).await;
-    let age = format!(
-        "UPDATE agent_runs SET created_at = now() - interval '100 days', started_at = now() - interval '100 days',
-             ended_at = now() - interval '99 days' WHERE id = {}",
-        run.id
-    );
-    storage.connection().execute_unprepared(&age).await.unwrap();
+    age(&storage, &run).await;
 
     let none = ground.json(["purge", "--older-than", "52w", "--dry-run"]).await;
     assert_eq!((&none["runs"], &none["events"]), (&0.into(), &0.into()));
@@ -74,7 +81,30 @@ async fn old_events_go_and_their_runs_stay() {
     let done = ground.json(["purge", "--older-than", "90d", "--yes"]).await;
     assert_eq!((&done["runs"], &done["events"]), (&dry["runs"], &dry["events"]));
     assert_eq!(storage.read(&scope, run.id, 0, 10).await.unwrap(), []);
-    assert_eq!(ground.json(["runs", "show", &run.id.to_string()]).await["run"]["status"], "succeeded");
+    let id = run.id.to_string();
+    let shown = ground.json(["runs", "show", &id]).await;
+    assert_eq!((&shown["run"]["status"], &shown["purgedEvents"]), (&"succeeded".into(), &done["events"]));
+    let text = ground.run(["runs", "show", &id]).await.stdout;
+    assert!(text.contains(&format!("purged        the first {} events\n", done["events"])), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_run_says_after_its_events_were_purged_stays() {
+    let Some(ground) = Ground::migrated().await else { return };
+    let storage = ground.storage().await;
+    let (scope, project) = tenant(&storage, "acme").await;
+    let run = submit(&storage, &scope, &project, "old work").await;
+    let claim = claim(&storage, LONG).await;
+    let failure = Failure::new(FailureKind::BadCredentials, "The key was refused.");
+    storage.settle(&claim.lease, Settlement::new(Outcome::Failed(failure))).await.unwrap();
+    age(&storage, &run).await;
+    let purged = ground.json(["purge", "--older-than", "90d", "--yes"]).await["events"].clone();
+    let id = run.id.to_string();
+    ground.json(["runs", "requeue", &id]).await;
+    let shown = ground.json(["runs", "show", &id]).await;
+    assert_eq!((&shown["run"]["status"], &shown["purgedEvents"]), (&"queued".into(), &purged));
+    let first = storage.read(&scope, run.id, 0, 1).await.unwrap()[0].seq;
+    assert_eq!(purged, first - 1);
 }
 
 #[tokio::test]

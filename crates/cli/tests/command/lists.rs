@@ -133,7 +133,7 @@ async fn a_run_is_shown_with_all_that_belongs_to_it() {
     let shown = ground.json(["runs", "show", &id]).await;
     assert_eq!(
         fields(&shown),
-        ["attempts", "checkouts", "effects", "inputs", "lease", "questions", "run", "steps"]
+        ["attempts", "checkouts", "effects", "inputs", "lease", "purgedEvents", "questions", "run", "steps"]
     );
     assert_eq!(fields(&shown["run"]), RUN);
     assert_eq!(fields(&shown["lease"]), ["attemptId", "expiresAt", "heartbeatAt", "overdue", "worker"]);
@@ -151,7 +151,7 @@ async fn a_run_is_shown_with_all_that_belongs_to_it() {
         ["endedAt", "error", "expected", "idempotencyKey", "kind", "result", "status", "writtenAt"]
     );
     assert_eq!(fields(&shown["inputs"][0]), ["deliveredAt", "id", "saidAt", "text"]);
-    assert_eq!(shown["run"]["status"], "running");
+    assert_eq!((&shown["run"]["status"], &shown["purgedEvents"]), (&"running".into(), &0.into()));
 
     let text = ground.run(["runs", "show", &id]).await.stdout;
     for part in [
