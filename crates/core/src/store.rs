@@ -79,6 +79,7 @@ impl<E: Entity, L: Lookup<E> + ?Sized> LookupExt<E> for L {}
 #[derive(Debug, Clone)]
 pub struct Query<E> {
     conditions: Vec<Condition<E>>,
+    among: Option<Vec<Id<E>>>,
     newest_first: bool,
     limit: usize,
     after: Option<Id<E>>,
@@ -86,7 +87,13 @@ pub struct Query<E> {
 
 impl<E> Default for Query<E> {
     fn default() -> Self {
-        Self { conditions: Vec::new(), newest_first: false, limit: Self::DEFAULT_LIMIT, after: None }
+        Self {
+            conditions: Vec::new(),
+            among: None,
+            newest_first: false,
+            limit: Self::DEFAULT_LIMIT,
+            after: None,
+        }
     }
 }
 
@@ -105,6 +112,17 @@ impl<E> Query<E> {
     #[must_use]
     pub fn filter(mut self, condition: Condition<E>) -> Self {
         self.conditions.push(condition);
+        self
+    }
+
+    /// Those that also have one of these ids; called again, those that are in both.
+    #[must_use]
+    pub fn among(mut self, ids: impl IntoIterator<Item = Id<E>>) -> Self {
+        let mut ids: Vec<_> = ids.into_iter().collect();
+        if let Some(before) = self.among {
+            ids.retain(|id| before.contains(id));
+        }
+        self.among = Some(ids);
         self
     }
 
@@ -132,6 +150,11 @@ impl<E> Query<E> {
     /// The conditions; all must hold.
     pub fn conditions(&self) -> &[Condition<E>] {
         &self.conditions
+    }
+
+    /// The ids, one of which it must be; any, if none are said.
+    pub fn ids(&self) -> Option<&[Id<E>]> {
+        self.among.as_deref()
     }
 
     /// Whether ids fall instead of rise.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use lime_core::ErrorKind;
-use lime_core::ports::Storage;
+use lime_core::ports::{Signals, Storage};
 use lime_core::runs::Lease;
+use lime_core::{ErrorKind, Result};
 use tokio::time::{sleep, timeout};
 
 use crate::asked::{Asked, Stop};
@@ -40,22 +40,15 @@ pub(crate) async fn beat(storage: &dyn Storage, lease: Lease, config: &WorkerCon
         let begun = Instant::now();
         // A connection that has died without a word answers after minutes; the lease is over before.
         let left = held_until.saturating_duration_since(begun);
-        let Ok(beaten) = timeout(left, storage.heartbeat(&lease, config.lease)).await else {
+        let Ok(beaten) = timeout(left, once(storage, lease, config, &asked)).await else {
             tracing::warn!(run = %lease.run, attempt = %lease.attempt, "no heartbeat until the lease was over");
             return asked.ask(Stop::Lost);
         };
         match beaten {
-            Ok(signals) => {
+            Ok(_) => {
                 held_until = begun + config.lease;
                 wait = config.heartbeat;
                 trouble = Backoff::new(LEAST, config.heartbeat);
-                if signals.pause {
-                    asked.ask(Stop::Pause);
-                }
-                if signals.cancel {
-                    asked.ask(Stop::Cancel);
-                }
-                asked.inputs(signals.inputs);
             }
             Err(error) if error.kind() == ErrorKind::StaleLease => {
                 tracing::warn!(run = %lease.run, attempt = %lease.attempt, "the lease is lost");
@@ -71,4 +64,22 @@ pub(crate) async fn beat(storage: &dyn Storage, lease: Lease, config: &WorkerCon
         }
         sleep(LEAST.saturating_sub(begun.elapsed())).await;
     }
+}
+
+/// Beats once, and passes on what is asked.
+pub(crate) async fn once(
+    storage: &dyn Storage,
+    lease: Lease,
+    config: &WorkerConfig,
+    asked: &Asked,
+) -> Result<Signals> {
+    let signals = storage.heartbeat(&lease, config.lease).await?;
+    if signals.pause {
+        asked.ask(Stop::Pause);
+    }
+    if signals.cancel {
+        asked.ask(Stop::Cancel);
+    }
+    asked.inputs(signals.inputs);
+    Ok(signals)
 }

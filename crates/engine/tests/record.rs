@@ -42,13 +42,13 @@ async fn a_run_of_ten_events_takes_few_calls() {
         [
             "take",
             "start",
-            "get repository",
+            "list repository",
             "insert worktree",
             "list approval policy",
-            "get project",
+            "list project",
             // What the first phase has to say, before the agent says something; then all the rest.
             "append",
-            "list run input",
+            "heartbeat",
             "update worktree",
             "append",
             "settle",
@@ -76,7 +76,7 @@ async fn runs_that_are_claimed_together_read_together() {
     }
     support::stop(worker).await;
     let calls = scene.watched.calls();
-    for once in ["get repository", "list approval policy", "get project", "start"] {
+    for once in ["list repository", "list approval policy", "list project", "start"] {
         assert_eq!(calls.iter().filter(|call| *call == once).count(), 1, "{once} in {calls:?}");
     }
 }
@@ -141,10 +141,10 @@ async fn a_database_that_is_away_for_a_moment_costs_the_run_nothing() {
     let calls = [
         "take",
         "start",
-        "get repository",
+        "list repository",
         "insert worktree",
         "list approval policy",
-        "get project",
+        "list project",
         "append",
         "insert code diff",
         "heartbeat",

@@ -1,9 +1,9 @@
 use lime_core::runs::{Lease, RunStatus};
 use lime_core::{Error, Result, Scope};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, Query, SelectStatement, SimpleExpr};
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::error::unnamed;
-use crate::storage::sql;
 
 /// The states in quotes, for `IN (…)`.
 pub(crate) fn words(states: impl IntoIterator<Item = RunStatus>) -> String {
@@ -76,21 +76,42 @@ pub(crate) fn key<const N: usize>(lease: &Lease, more: [Value; N]) -> impl Itera
     [lease.tenant.raw().into(), lease.run.raw().into(), lease.attempt.raw().into()].into_iter().chain(more)
 }
 
-/// Proves the fence of a scope, if it has one, and holds it until the transaction ends: nobody can take the lease
-/// away before what is written under it is there.
+/// The proof of a scope's fence, for a `WHERE`: whether its lease holds, which nobody can take away before what is
+/// written under it is there.
 ///
 /// - `FOR SHARE`, since that keeps others from changing the row, which `FOR KEY SHARE` does not, and lets others of
 ///   the same attempt prove it at once.
-pub(crate) async fn hold(db: &impl ConnectionTrait, scope: &Scope, operation: &'static str) -> Result<()> {
-    let Some(lease) = scope.fence() else { return Ok(()) };
-    if lease.tenant != scope.tenant() {
-        return Err(Error::stale_lease(operation, lease));
+fn proof(lease: &Lease) -> SelectStatement {
+    Query::select()
+        .expr(Expr::val(1))
+        .from_as("run_leases", "place")
+        .and_where(Expr::col(("place", "tenant_id")).eq(lease.tenant.raw()))
+        .and_where(Expr::col(("place", "run_id")).eq(lease.run.raw()))
+        .and_where(Expr::col(("place", "token")).eq(lease.attempt.raw()))
+        .and_where(Expr::cust(HELD))
+        .lock(LockType::Share)
+        .take()
+}
+
+/// The lease that a scope is fenced by, if it is.
+fn of<'a>(scope: &'a Scope, operation: &'static str) -> Result<Option<&'a Lease>> {
+    match scope.fence() {
+        Some(lease) if lease.tenant != scope.tenant() => Err(Error::stale_lease(operation, lease)),
+        fence => Ok(fence),
     }
-    let held = format!(
-        "SELECT place.run_id FROM run_leases AS place
-         WHERE place.tenant_id = $1 AND place.run_id = $2 AND place.token = $3 AND {HELD} FOR SHARE"
-    );
-    match db.query_one_raw(sql(held, key(lease, []))).await.map_err(|error| unnamed(operation, &error))? {
+}
+
+/// The condition under which a statement may write by itself: the proof of the scope's fence, if it has one.
+///
+/// - It knows no column of what is written, so that it is evaluated once, before anything is written.
+pub(crate) fn condition(scope: &Scope, operation: &'static str) -> Result<Option<SimpleExpr>> {
+    Ok(of(scope, operation)?.map(|lease| Expr::exists(proof(lease))))
+}
+
+/// Proves the fence of a scope, if it has one, and holds it until the transaction ends.
+pub(crate) async fn hold(db: &impl ConnectionTrait, scope: &Scope, operation: &'static str) -> Result<()> {
+    let Some(lease) = of(scope, operation)? else { return Ok(()) };
+    match db.query_one(&proof(lease)).await.map_err(|error| unnamed(operation, &error))? {
         Some(_) => Ok(()),
         None => Err(Error::stale_lease(operation, lease)),
     }

@@ -1,19 +1,19 @@
 //! The one generic store.
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
 use lime_core::{
     Condition, Editable, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored,
 };
-use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
+use sea_orm::sea_query::extension::postgres::PgFunc;
+use sea_orm::sea_query::{self, Cond, Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseExecutor, EntityTrait, IdenStatic, Iterable,
-    QueryFilter, QueryOrder, QuerySelect, Value,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityName, EntityTrait, FromQueryResult,
+    IdenStatic, Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
 };
 use tracing::Instrument;
 
 use crate::error::{Doing, about};
-use crate::storage::{commit, span};
+use crate::storage::span;
 use crate::{PgStorage, Row, fence};
 
 /// Reads a row into its entity.
@@ -66,6 +66,46 @@ fn condition<E: Row>(operation: &'static str, condition: &Condition<E>) -> Resul
     })
 }
 
+fn check<E: Row>(operation: &'static str, value: &E) -> Result<()> {
+    value.validate().map_err(|invalid| invalid.refused(operation, E::NAME))
+}
+
+/// Inserts one row, if the scope's fence holds.
+pub(crate) async fn insert<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    value: E,
+) -> Result<Stored<E>> {
+    let mut row = value.active();
+    row.set(E::KEY.tenant_id, scope.tenant().raw().into());
+    let columns = <E::Table as EntityTrait>::Column::iter;
+    let (names, values): (Vec<_>, Vec<_>) = columns()
+        .filter_map(|column| Some((column, column.save_as(Expr::val(row.get(column).into_value()?)))))
+        .unzip();
+    let given = sea_query::Query::select()
+        .exprs(values)
+        .cond_where(Cond::all().add_option(fence::condition(scope, operation)?))
+        .take();
+    let mut statement = sea_query::Query::insert();
+    statement
+        .into_table(E::Table::default().table_ref())
+        .columns(names)
+        .select_from(given)
+        .expect("there are as many columns as values")
+        .returning(
+            sea_query::Query::returning().exprs(columns().map(|column| column.select_as(Expr::col(column)))),
+        );
+    let failed = |error: DbErr| about::<E>(operation, Doing::Write, &error);
+    match db.query_one(&statement).await.map_err(failed)? {
+        Some(inserted) => read(operation, E::Model::from_query_result(&inserted, "").map_err(failed)?),
+        None => Err(match scope.fence() {
+            Some(lease) => Error::stale_lease(operation, lease),
+            None => failed(DbErr::RecordNotInserted),
+        }),
+    }
+}
+
 /// Why a compare-and-set found nothing.
 async fn missed<E: Row>(
     db: &impl ConnectionTrait,
@@ -74,6 +114,9 @@ async fn missed<E: Row>(
     id: Id<E>,
     version: i64,
 ) -> Error {
+    if let Err(error) = fence::hold(db, scope, operation).await {
+        return error;
+    }
     let newest = E::Table::find()
         .select_only()
         .column(E::KEY.version)
@@ -90,62 +133,6 @@ async fn missed<E: Row>(
                 .with("version", version)
                 .with("newest", newest)
         }
-    }
-}
-
-fn check<E: Row>(operation: &'static str, value: &E) -> Result<()> {
-    value.validate().map_err(|invalid| invalid.refused(operation, E::NAME))
-}
-
-pub(crate) async fn insert<E: Row>(
-    db: &impl ConnectionTrait,
-    scope: &Scope,
-    operation: &'static str,
-    value: E,
-) -> Result<Stored<E>> {
-    let mut row = value.active();
-    row.set(E::KEY.tenant_id, scope.tenant().raw().into());
-    let inserted = E::Table::insert(row).exec_with_returning(db).await;
-    read(operation, inserted.map_err(|error| about::<E>(operation, Doing::Write, &error))?)
-}
-
-async fn update<E: Row>(
-    db: &impl ConnectionTrait,
-    scope: &Scope,
-    operation: &'static str,
-    stored: Stored<E>,
-) -> Result<Stored<E>> {
-    let Stored { id, version, value, .. } = stored;
-    let updated = E::Table::update_many()
-        .set(value.active())
-        .col_expr(E::KEY.version, Expr::col(E::KEY.version).add(1))
-        .col_expr(E::KEY.updated_at, Expr::cust("clock_timestamp()"))
-        .filter(newest(scope, id, version))
-        .exec_with_returning(db)
-        .await
-        .map_err(|error| about::<E>(operation, Doing::Write, &error))?
-        .pop();
-    match updated {
-        Some(model) => read(operation, model),
-        None => Err(missed(db, scope, operation, id, version).await),
-    }
-}
-
-async fn delete<E: Row>(
-    db: &impl ConnectionTrait,
-    scope: &Scope,
-    operation: &'static str,
-    id: Id<E>,
-    version: i64,
-) -> Result<()> {
-    let deleted = E::Table::delete_many()
-        .filter(newest(scope, id, version))
-        .exec(db)
-        .await
-        .map_err(|error| about::<E>(operation, Doing::Delete, &error))?;
-    match deleted.rows_affected {
-        0 => Err(missed(db, scope, operation, id, version).await),
-        _ => Ok(()),
     }
 }
 
@@ -169,6 +156,10 @@ impl<E: Row> Lookup<E> for PgStorage {
         for each in query.conditions() {
             select = select.filter(condition::<E>(OPERATION, each)?);
         }
+        if let Some(ids) = query.ids() {
+            let ids: Vec<i64> = ids.iter().map(|id| id.raw()).collect();
+            select = select.filter(Expr::col(E::KEY.id).eq(PgFunc::any(ids)));
+        }
         if let Some(cursor) = query.cursor() {
             let id = E::KEY.id;
             select = select.filter(if newest_first { id.lt(cursor.raw()) } else { id.gt(cursor.raw()) });
@@ -186,51 +177,57 @@ impl<E: Row> Lookup<E> for PgStorage {
     }
 }
 
-impl PgStorage {
-    /// Writes by itself, or after the proof of the scope's fence in one transaction with it.
-    async fn write<E: Row, T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        scope: &Scope,
-        job: impl for<'a> FnOnce(&'a DatabaseExecutor<'a>, &'a Scope) -> BoxFuture<'a, Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let span = span(operation, scope.tenant(), E::TABLE);
-        if scope.fence().is_none() {
-            return job(&DatabaseExecutor::Connection(self.connection()), scope).instrument(span).await;
-        }
-        let (this, scope) = (self.clone(), scope.clone());
-        let work = async move {
-            let tx = this.begin(operation).await?;
-            fence::hold(&tx, &scope, operation).await?;
-            let written = job(&DatabaseExecutor::Transaction(&tx), &scope).await?;
-            commit(operation, tx).await?;
-            Ok(written)
-        };
-        self.detached(operation, span, work).await
-    }
-}
-
+/// Each write is one statement, with the proof of the scope's fence in its condition: none needs a transaction.
 #[async_trait]
 impl<E: Row + Editable> Store<E> for PgStorage {
     async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
         const OPERATION: &str = "store.insert";
         check(OPERATION, &value)?;
-        self.write::<E, _>(OPERATION, scope, |db, scope| Box::pin(insert(db, scope, OPERATION, value))).await
+        insert(self.connection(), scope, OPERATION, value)
+            .instrument(span(OPERATION, scope.tenant(), E::TABLE))
+            .await
     }
 
     async fn update(&self, scope: &Scope, stored: &Stored<E>) -> Result<Stored<E>> {
         const OPERATION: &str = "store.update";
         check(OPERATION, &stored.value)?;
-        let stored = stored.clone();
-        self.write::<E, _>(OPERATION, scope, |db, scope| Box::pin(update(db, scope, OPERATION, stored))).await
+        let Stored { id, version, ref value, .. } = *stored;
+        let db = self.connection();
+        let update = async {
+            let updated = E::Table::update_many()
+                .set(value.clone().active())
+                .col_expr(E::KEY.version, Expr::col(E::KEY.version).add(1))
+                .col_expr(E::KEY.updated_at, Expr::cust("clock_timestamp()"))
+                .filter(newest(scope, id, version))
+                .filter(Cond::all().add_option(fence::condition(scope, OPERATION)?))
+                .exec_with_returning(db)
+                .await
+                .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?
+                .pop();
+            match updated {
+                Some(model) => read(OPERATION, model),
+                None => Err(missed(db, scope, OPERATION, id, version).await),
+            }
+        };
+        update.instrument(span(OPERATION, scope.tenant(), E::TABLE)).await
     }
 
     async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
         const OPERATION: &str = "store.delete";
         let (id, version) = (stored.id, stored.version);
-        self.write::<E, _>(OPERATION, scope, move |db, scope| {
-            Box::pin(delete::<E>(db, scope, OPERATION, id, version))
-        })
-        .await
+        let db = self.connection();
+        let delete = async {
+            let deleted = E::Table::delete_many()
+                .filter(newest(scope, id, version))
+                .filter(Cond::all().add_option(fence::condition(scope, OPERATION)?))
+                .exec(db)
+                .await
+                .map_err(|error| about::<E>(OPERATION, Doing::Delete, &error))?;
+            match deleted.rows_affected {
+                0 => Err(missed(db, scope, OPERATION, id, version).await),
+                _ => Ok(()),
+            }
+        };
+        delete.instrument(span(OPERATION, scope.tenant(), E::TABLE)).await
     }
 }

@@ -56,6 +56,7 @@ list! { $
         lists_only_its_own_in_order
         pages_neither_skip_nor_repeat
         filters_by_every_kind_of_value
+        finds_many_by_their_ids
         updates_are_compare_and_set
         deletes_are_compare_and_set
         unique_values_are_unique_in_the_tenant

@@ -121,6 +121,22 @@ pub async fn filters_by_every_kind_of_value(storage: Subject) {
     }
 }
 
+/// `Query::among`: those with the ids that are the tenant's own, in order and in pages; none for no ids.
+pub async fn finds_many_by_their_ids(storage: Subject) {
+    let (ours, theirs) = (Scene::new(&storage).await, Scene::new(&storage).await);
+    let all = users(&storage, &ours.scope, 4).await;
+    let foreign = users(&storage, &theirs.scope, 1).await;
+    let wanted = [all[3].id, foreign[0].id, Id::new(i64::MAX), all[0].id, all[2].id];
+    let first = storage.list(&ours.scope, &Query::all().among(wanted).limit(2)).await.unwrap();
+    assert_eq!(first.items, [all[0].clone(), all[2].clone()]);
+    let rest = Query::all().among(wanted).limit(2).after(first.next.unwrap());
+    assert_eq!(storage.list(&ours.scope, &rest).await.unwrap().items, [all[3].clone()]);
+    let both =
+        Query::all().among(wanted).among([all[1].id, all[2].id]).filter(User::STATUS.eq(UserStatus::Active));
+    assert_eq!((*storage).all(&ours.scope, both).await.unwrap(), [all[2].clone()]);
+    assert_eq!((*storage).all(&ours.scope, Query::<User>::all().among([])).await.unwrap(), []);
+}
+
 /// `Store::update`: succeeds on the newest version only, and counts it up.
 pub async fn updates_are_compare_and_set(storage: Subject) {
     let scene = Scene::new(&storage).await;

@@ -6,6 +6,7 @@ use lime_core::{ErrorKind, Lookup, LookupExt, Query, Result, Stored};
 
 use super::Attempt;
 use super::dialogue::Dialogue;
+use crate::heartbeat;
 use crate::patience::persist;
 use crate::recorder::Recorder;
 
@@ -13,6 +14,11 @@ impl Attempt {
     /// What people said that no agent has heard yet, in order.
     pub(super) async fn undelivered(&self) -> Result<Vec<Stored<RunInput>>> {
         let (scope, storage) = (self.claim.scope(), &*self.parts.storage);
+        // The line knows whether anybody has ever said anything, and tells all attempts that ask in one go.
+        let beat = || heartbeat::once(storage, self.claim.lease, &self.config, &self.asked);
+        if persist(beat).await?.inputs == 0 {
+            return Ok(Vec::new());
+        }
         let unheard = || {
             Query::all()
                 .filter(RunInput::RUN_ID.eq(self.claim.lease.run))
