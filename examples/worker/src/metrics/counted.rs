@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
-use super::{HeartbeatLabels, Metrics};
+use super::Metrics;
 
 /// A storage, and what is counted of it; clones count together.
 #[derive(Clone)]
@@ -160,13 +160,7 @@ impl Queue for Counted {
                 Ok(signals)
             }
             Err(error) => {
-                let reason = match error.kind() {
-                    ErrorKind::StaleLease => "lease_lost",
-                    ErrorKind::Unavailable => "unavailable",
-                    ErrorKind::Timeout => "timeout",
-                    _ => "other",
-                };
-                self.0.metrics.heartbeat_failures.get_or_create(&HeartbeatLabels { reason }).inc();
+                self.0.metrics.missed(error.kind());
                 self.over_if_stale(lease, &error);
                 Err(error)
             }

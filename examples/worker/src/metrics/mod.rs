@@ -3,6 +3,7 @@
 mod counted;
 mod survey;
 
+use assembly_lime::ErrorKind;
 use assembly_lime::ports::{Claim, HandbackReason};
 use assembly_lime::runs::AgentRun;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -63,6 +64,14 @@ struct HeartbeatLabels {
     reason: &'static str,
 }
 
+/// The errors of heartbeats that have a word of their own, and the word for all others.
+const MISSED: [(ErrorKind, &str); 3] = [
+    (ErrorKind::StaleLease, "lease_lost"),
+    (ErrorKind::Unavailable, "unavailable"),
+    (ErrorKind::Timeout, "timeout"),
+];
+const MISSED_OTHERWISE: &str = "other";
+
 /// A registry whose names begin with `lime_`, and which says who the worker is.
 pub(crate) fn registry(worker: &str) -> Registry {
     let mut registry = Registry::with_prefix("lime");
@@ -89,7 +98,7 @@ impl Metrics {
         registry.register("active_runs", "Runs that this worker is at", metrics.active.clone());
         let failures = "Signs of life of this worker that did not come through";
         registry.register("heartbeat_failures", failures, metrics.heartbeat_failures.clone());
-        for reason in ["lease_lost", "unavailable", "timeout", "other"] {
+        for reason in MISSED.map(|(_, reason)| reason).into_iter().chain([MISSED_OTHERWISE]) {
             // From 0 on, or the first one would be no increase.
             drop(metrics.heartbeat_failures.get_or_create(&HeartbeatLabels { reason }));
         }
@@ -105,6 +114,12 @@ impl Metrics {
             let waited = (started - from).to_std().unwrap_or_default();
             self.claim_latency.0.observe(waited.as_secs_f64());
         }
+    }
+
+    fn missed(&self, kind: ErrorKind) {
+        let known = MISSED.iter().find(|(of, _)| *of == kind);
+        let reason = known.map_or(MISSED_OTHERWISE, |(_, reason)| reason);
+        self.heartbeat_failures.get_or_create(&HeartbeatLabels { reason }).inc();
     }
 
     fn ended(&self, run: &AgentRun) {
