@@ -19,7 +19,9 @@ pub(crate) struct Settings {
     pub(crate) database_notify: bool,
     pub(crate) migrate: bool,
     pub(crate) redis_url: Option<SecretString>,
+    #[cfg(feature = "redis")]
     pub(crate) redis_prefix: Option<String>,
+    #[cfg(feature = "redis")]
     pub(crate) redis_relay: bool,
     pub(crate) state_dir: PathBuf,
     /// Those that must be there; where none are named, those that are.
@@ -110,7 +112,9 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             database_notify: self.flag("LIME_DATABASE_NOTIFY", true)?,
             migrate: self.flag("LIME_MIGRATE", false)?,
             redis_url: self.text("REDIS_URL").map(Into::into),
+            #[cfg(feature = "redis")]
             redis_prefix: self.text("LIME_REDIS_PREFIX"),
+            #[cfg(feature = "redis")]
             redis_relay: self.flag("LIME_REDIS_RELAY", true)?,
             state_dir: self
                 .needed("LIME_STATE_DIR", "name a folder for checkouts and mirrors, such as /var/lib/lime")?
@@ -168,7 +172,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         })
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.trim().is_empty())
     }
 
@@ -231,6 +235,7 @@ fn providers(names: &str) -> Result<Vec<Agent>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::VARIABLES;
     use secrecy::ExposeSecret;
 
     const LEAST: &[(&str, &str)] =
@@ -252,6 +257,23 @@ mod tests {
         assert_eq!((settings.worker.lease.as_secs(), settings.worker.heartbeat.as_secs()), (30, 10));
         assert_eq!(settings.http_addr.to_string(), HTTP_ADDR);
         assert!(settings.providers.is_none() && !settings.migrate);
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_absent() {
+        let told = |more: &[(&str, &str)]| {
+            let mut settings = read(more).unwrap();
+            // Each that is made up is another.
+            settings.worker.name = WorkerName::parse("w").unwrap();
+            format!("{settings:?}")
+        };
+        for (name, ..) in VARIABLES.iter().filter(|(_, default, _)| *default != "needed") {
+            for blank in ["", " "] {
+                assert_eq!(told(&[(name, blank)]), told(&[]), "{name}={blank:?}");
+            }
+        }
+        let logs = Environment(|_: &str| Some(String::new())).logs().unwrap();
+        assert_eq!((logs.filter.as_str(), logs.format), (LOG_FILTER, LogFormat::Json));
     }
 
     #[test]
