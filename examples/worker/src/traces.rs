@@ -1,13 +1,15 @@
 //! Traces by OpenTelemetry, with the feature `otel`.
 
+use crate::settings::Environment;
+
 /// The variables that say where traces go.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Whether somebody has said where traces go, and has not switched them off.
 fn are_wanted() -> bool {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    !off && ENDPOINTS.iter().any(|name| set(name).is_some())
+    let environment = Environment::of_process();
+    let off = environment.text("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    !off && ENDPOINTS.iter().any(|name| environment.text(name).is_some())
 }
 
 #[cfg(feature = "otel")]
@@ -24,6 +26,8 @@ mod on {
     use tracing_subscriber::registry::LookupSpan;
 
     use crate::exit::Refusal;
+    use crate::settings::Environment;
+    use crate::work::LAST_WAIT;
 
     /// The name of the service, unless `OTEL_SERVICE_NAME` gives another.
     const SERVICE: &str = "lime-worker";
@@ -45,7 +49,7 @@ mod on {
                 Refusal::variable("OTEL_EXPORTER_OTLP_ENDPOINT", format!("traces cannot be sent: {error}"))
             })?;
             let mut about = Resource::builder();
-            if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+            if Environment::of_process().text("OTEL_SERVICE_NAME").is_none() {
                 about = about.with_service_name(SERVICE);
             }
             let provider = SdkTracerProvider::builder()
@@ -60,9 +64,9 @@ mod on {
             Ok((Self(Some(provider)), Some(layer)))
         }
 
-        /// Sends what is left. Not inside a runtime.
+        /// Sends what is left, if that does not take too long. Not inside a runtime.
         pub(crate) fn end(self) {
-            if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+            if let Some(Err(error)) = self.0.map(|provider| provider.shutdown_with_timeout(LAST_WAIT)) {
                 tracing::warn!(%error, "the last traces are lost");
             }
         }

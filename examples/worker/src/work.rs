@@ -15,12 +15,12 @@ use crate::settings::Settings;
 use crate::signals::Wishes;
 use crate::upkeep;
 
-/// How long what is still at work in the end may take to be thrown away; agents are gone by then.
+/// How long each of what is left in the end may take, which are tasks, the runtime and traces; agents are gone by then.
 pub(crate) const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How long runs may take to be handed back, their agents' ends included; the database may not answer.
 ///
-/// With twice [`LAST_WAIT`] it is the 15 s after the grace that `docs/operate.md` asks service managers for.
-const HANDING_BACK: Duration = Duration::from_secs(10);
+/// With three times [`LAST_WAIT`] it is the 15 s after the grace that `docs/operate.md` asks service managers for.
+const HANDING_BACK: Duration = Duration::from_secs(9);
 /// For how many polls and heartbeats the queue may be silent before the worker is not ready, and at least this long.
 const SILENT: u32 = 3;
 const LEAST_SILENCE: Duration = Duration::from_secs(15);
@@ -58,12 +58,12 @@ pub(crate) async fn work(settings: Settings) -> Result<Exit, Refusal> {
     };
     stopping.abort();
     stop.cancel();
-    let others = join_all([Some(served), Some(kept_up), relayed].into_iter().flatten());
+    let others = async {
+        join_all([Some(served), Some(kept_up), relayed].into_iter().flatten()).await;
+        storage.close().await;
+    };
     if timeout(LAST_WAIT, others).await.is_err() {
-        tracing::debug!("a task takes too long to end, and is left");
-    }
-    if timeout(LAST_WAIT, storage.close()).await.is_err() {
-        tracing::debug!("a connection is busy, and is left");
+        tracing::debug!("a task or a connection takes too long to end, and is left");
     }
     match ended {
         Ok(()) => {
@@ -71,7 +71,7 @@ pub(crate) async fn work(settings: Settings) -> Result<Exit, Refusal> {
             Ok(Exit::Stopped)
         }
         Err(error) if error.is_cancelled() => {
-            let why = "not all runs could be handed back; others take them up once their leases run out";
+            let why = "it took too long to hand runs back; others take them up once their leases run out";
             Err(Refusal::failed(why))
         }
         Err(error) => Err(Refusal::failed(format!("the worker ended badly: {error}"))),

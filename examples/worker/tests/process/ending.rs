@@ -4,7 +4,7 @@ use assembly_lime::runs::{AttemptEnd, RunAttempt, RunStatus};
 use assembly_lime::{LookupExt, Query};
 use rustix::process::Signal;
 
-use crate::ground::{Ground, Process, git, processes_about};
+use crate::ground::{Ground, Process, Way, git, processes_about};
 
 #[tokio::test]
 async fn what_runs_may_end_and_nothing_new_begins() {
@@ -56,6 +56,26 @@ async fn a_second_signal_hands_back_at_once() {
     assert_eq!(worker.end().await, Some(0));
     assert!(since.elapsed() < Duration::from_secs(60), "not after the grace");
     handed_back(&ground, &scene, run).await;
+}
+
+#[tokio::test]
+async fn without_its_database_it_ends_all_the_same() {
+    let Some((ground, scene)) = Ground::set().await else { return };
+    let way = Way::to(&ground).await;
+    let mut command = ground.command("w");
+    command.env("DATABASE_URL", &way.url).env("LIME_GRACE_SECS", "0");
+    let mut worker = Process::start(command).await;
+    let run = scene.submit("hanging").await;
+    scene.worked(run).await;
+    way.cut();
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().await, Some(1));
+    assert_eq!(
+        scene.run(run).await.status,
+        RunStatus::Running,
+        "another worker's, once the lease has run out"
+    );
+    assert_eq!(processes_about(ground.place.path()), [""; 0]);
 }
 
 /// The run waits for another worker, and nothing of it was burnt.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use lime_storage_postgres::TestDatabase;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// How long one thing may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,6 +57,13 @@ pub(crate) struct Scene {
     pub(crate) repository: PathBuf,
     project: Stored<Project>,
     stored: Stored<Repository>,
+}
+
+/// A way to the database that can be cut: then it loses all there is on it, and answers nobody.
+pub(crate) struct Way {
+    pub(crate) url: String,
+    cut: CancellationToken,
+    came: Arc<AtomicUsize>,
 }
 
 /// A worker process, which is killed when the test ends.
@@ -115,6 +125,46 @@ impl Ground {
             .env("LIME_HTTP_ADDR", "127.0.0.1:0")
             .env("LIME_POLL_MS", "100");
         command
+    }
+}
+
+impl Way {
+    pub(crate) async fn to(ground: &Ground) -> Self {
+        let mut url = reqwest::Url::parse(&ground.url).unwrap();
+        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let way = Self { url: url.into(), cut: CancellationToken::new(), came: Arc::default() };
+        let (cut, came) = (way.cut.clone(), way.came.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                came.fetch_add(1, Ordering::Relaxed);
+                let (cut, server) = (cut.clone(), server.clone());
+                tokio::spawn(async move {
+                    let passing = async {
+                        let mut server = TcpStream::connect(server).await?;
+                        copy_bidirectional(&mut client, &mut server).await
+                    };
+                    tokio::select! {
+                        biased;
+                        // The client is not told.
+                        () = cut.cancelled() => std::future::pending().await,
+                        _ = passing => {}
+                    }
+                });
+            }
+        });
+        way
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// How many connections there were so far.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
     }
 }
 
@@ -194,8 +244,16 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap()
+    }
+
+    /// A connection to where it tells how it does, on which nothing was said yet.
+    pub(crate) async fn connection(&self) -> TcpStream {
+        in_time(TcpStream::connect(self.http.trim_start_matches("http://"))).await.unwrap()
     }
 
     /// Waits for its end, and gives its exit status.

@@ -23,7 +23,17 @@ async fn keep(State(kept): State<Kept>, headers: HeaderMap, body: Bytes) {
 
 #[tokio::test]
 async fn attempts_are_traced_to_where_it_is_said() {
-    let Some((ground, scene)) = Ground::set().await else { return };
+    for (named, service) in [("fleet-7", "fleet-7"), ("", "lime-worker")] {
+        let Some(sent) = traced(named).await else { return };
+        for text in [service, "attempt", "tenant"] {
+            assert!(sent.windows(text.len()).any(|window| window == text.as_bytes()), "{text} was not sent");
+        }
+    }
+}
+
+/// What is sent of a run, with this `OTEL_SERVICE_NAME`.
+async fn traced(service: &str) -> Option<Vec<u8>> {
+    let (ground, scene) = Ground::set().await?;
     let kept = Kept::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +41,7 @@ async fn attempts_are_traced_to_where_it_is_said() {
     tokio::spawn(async move { axum::serve(listener, collector).await });
 
     let mut command = ground.command("w");
-    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).env("OTEL_SERVICE_NAME", "fleet-7");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).env("OTEL_SERVICE_NAME", service);
     let mut worker = Process::start(command).await;
     let run = scene.submit("Write the notes").await;
     assert_eq!(scene.end(run).await.status, RunStatus::Succeeded);
@@ -39,8 +49,5 @@ async fn attempts_are_traced_to_where_it_is_said() {
     assert_eq!(worker.end().await, Some(0));
 
     let sent = kept.lock().unwrap().clone();
-    let has = |text: &str| sent.windows(text.len()).any(|window| window == text.as_bytes());
-    for text in ["fleet-7", "attempt", "tenant"] {
-        assert!(has(text), "{text} was not sent");
-    }
+    Some(sent)
 }
