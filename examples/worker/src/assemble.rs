@@ -54,8 +54,8 @@ impl Assembled {
 
     /// What is told over HTTP; the rest of the process goes on without it.
     pub(crate) fn report(self, most_silence: Duration, draining: CancellationToken) -> Report {
-        let Self { storage, registry, survey, counted, .. } = self;
-        Report { registry, survey, storage, counted, most_silence, draining }
+        let Self { registry, survey, counted, .. } = self;
+        Report { registry, survey, counted, most_silence, draining }
     }
 }
 

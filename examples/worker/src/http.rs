@@ -1,27 +1,34 @@
 //! What the worker says of itself over HTTP: whether it lives, whether it works, and what it has done.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assembly_lime::postgres::PgStorage;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Refusal;
 use crate::metrics::{Counted, Survey};
 
-/// How long the database may take to answer before the worker is not ready.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to ask and to be answered.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many clients there may be at once.
+const MOST: usize = 64;
 /// OpenMetrics, which Prometheus reads since 2.5.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -30,7 +37,6 @@ const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 pub(crate) struct Report {
     pub(crate) registry: Registry,
     pub(crate) survey: Survey,
-    pub(crate) storage: PgStorage,
     pub(crate) counted: Counted,
     /// How long the queue may be silent: several polls and heartbeats.
     pub(crate) most_silence: Duration,
@@ -50,15 +56,41 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Refusal> 
 }
 
 /// Answers until it is told to stop.
-pub(crate) async fn serve(listener: TcpListener, report: Arc<Report>, stop: CancellationToken) {
+///
+/// - One client too many ends the oldest, so that those who only stay keep nobody else from an answer.
+pub(crate) async fn serve(mut listener: TcpListener, report: Arc<Report>, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(report);
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "nothing is told over HTTP any more");
+    let mut clients = JoinSet::new();
+    let mut oldest_first = VecDeque::<AbortHandle>::new();
+    loop {
+        let (stream, _) = tokio::select! {
+            // Goes on after errors, such as too many open files.
+            client = Listener::accept(&mut listener) => client,
+            () = stop.cancelled() => return,
+        };
+        while clients.try_join_next().is_some() {}
+        oldest_first.retain(|client| !client.is_finished());
+        if oldest_first.len() == MOST
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        oldest_first.push_back(clients.spawn(answer(stream, router.clone())));
+    }
+}
+
+/// Answers one request.
+async fn answer(stream: TcpStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let answered = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    match timeout(PATIENCE, answered).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client was not answered"),
+        Err(_) => tracing::debug!("a client took too long"),
     }
 }
 
@@ -68,10 +100,8 @@ async fn ready(State(report): State<Arc<Report>>) -> Response {
     if report.draining.is_cancelled() {
         return not("it is stopping".to_owned());
     }
-    match timeout(PATIENCE, report.storage.connection().ping()).await {
-        Ok(Ok(())) => {}
-        // What the driver says can have an address in it, and this is open to whoever can connect.
-        Ok(Err(_)) | Err(_) => return not("the database does not answer".to_owned()),
+    if !report.survey.answers().await {
+        return not("the database does not answer".to_owned());
     }
     match report.counted.silence() {
         Some(silence) if silence <= report.most_silence => "ready\n".into_response(),

@@ -7,6 +7,7 @@ mod agents;
 mod assemble;
 mod exit;
 mod http;
+mod kept;
 mod logs;
 mod metrics;
 mod settings;

@@ -10,19 +10,24 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-/// How long an answer is good: however many ask, the database is asked no more often.
+use crate::kept::Kept;
+
+/// How long figures are good: however many ask, the database is asked no more often.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long the database may take to answer, so that what the worker counts itself is told in time.
+/// How long the database may take to give them, so that what the worker counts itself is told in time.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same for whether it answers at all.
+const PULSE_FRESH: Duration = Duration::from_secs(1);
+const PULSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the database, and keeps its answers as gauges; there are none of them while it does not answer.
 #[derive(Debug)]
 pub(crate) struct Survey {
     storage: PgStorage,
-    read_at: Mutex<Option<Instant>>,
+    pulse: Kept<bool>,
+    read: Kept<()>,
     up: Gauge,
     runs: Family<StateLabels, Gauge>,
     oldest: Family<StateLabels, Gauge<f64, AtomicU64>>,
@@ -40,7 +45,8 @@ impl Survey {
     pub(crate) fn new(storage: PgStorage, registry: &mut Registry) -> Self {
         let survey = Self {
             storage,
-            read_at: Mutex::default(),
+            pulse: Kept::new(PULSE_FRESH),
+            read: Kept::new(FRESH),
             up: Gauge::default(),
             runs: Family::default(),
             oldest: Family::default(),
@@ -62,12 +68,21 @@ impl Survey {
         survey
     }
 
-    /// Refreshes the gauges; of several who ask at once, one does, and the others wait.
+    /// Whether the database answers.
+    pub(crate) async fn answers(&self) -> bool {
+        let ping = async {
+            let answer = timeout(PULSE_PATIENCE, self.storage.connection().ping()).await;
+            matches!(answer, Ok(Ok(())))
+        };
+        self.pulse.or_ask(ping).await
+    }
+
+    /// Refreshes the gauges, if they are not fresh.
     pub(crate) async fn refresh(&self) {
-        let mut read_at = self.read_at.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < FRESH) {
-            return;
-        }
+        self.read.or_ask(self.read()).await;
+    }
+
+    async fn read(&self) {
         match timeout(PATIENCE, self.ask()).await {
             Ok(Ok((depth, questions))) => self.tell(&depth, questions),
             Ok(Err(error)) => self.forget(&error.report()),
@@ -78,7 +93,6 @@ impl Survey {
         self.connections.get_or_create(&StateLabels { state: "idle" }).set(idle);
         self.connections.get_or_create(&StateLabels { state: "used" }).set((open - idle).max(0));
         self.most_connections.set(pool.options().get_max_connections().into());
-        *read_at = Some(Instant::now());
     }
 
     async fn ask(&self) -> Result<(QueueDepth, u64)> {

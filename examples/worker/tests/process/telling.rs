@@ -1,8 +1,10 @@
 use assembly_lime::runs::RunStatus;
-use rustix::process::Signal;
+use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value as Json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::ground::{Ground, Process, in_time};
+use crate::ground::{Ground, Process, Way, in_time};
 
 /// The value of the series with this name and these labels, as it is written.
 pub(crate) fn value(metrics: &str, series: &str) -> Option<f64> {
@@ -47,6 +49,49 @@ async fn health_is_told() {
 }
 
 #[tokio::test]
+async fn however_many_ask_whether_it_is_ready_the_database_is_asked_once() {
+    const MANY: usize = 16;
+    let Some((ground, _scene)) = Ground::set().await else { return };
+    let way = Way::to(&ground).await;
+    let mut command = ground.command("w");
+    command.env("DATABASE_URL", &way.url).env("LIME_DATABASE_CONNECTIONS", "40").env("LIME_POLL_MS", "60000");
+    let worker = Process::start(command).await;
+    way.cut();
+    let before = way.came();
+    for answer in join_all((0..MANY).map(|_| worker.get("/readyz"))).await {
+        assert_eq!(answer, (503, "not ready: the database does not answer\n".to_owned()));
+    }
+    let connections = way.came() - before;
+    assert!(connections < MANY / 2, "{connections} connections for {MANY} clients");
+    assert_eq!(worker.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_request_is_cut_off() {
+    let Some((ground, _scene)) = Ground::set().await else { return };
+    let worker = Process::start(ground.command("w")).await;
+    let mut client = worker.connection().await;
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
+    let mut said = Vec::new();
+    drop(in_time(client.read_to_end(&mut said)).await);
+    assert_eq!(said, b"");
+}
+
+#[tokio::test]
+async fn clients_that_only_stay_keep_nobody_from_an_answer() {
+    let Some((ground, _scene)) = Ground::set().await else { return };
+    let worker = Process::start(ground.command("w")).await;
+    // Fewer files than clients: a worker that kept them all could not let another one in.
+    let few = Rlimit { current: Some(128), maximum: Some(128) };
+    prlimit(Some(worker.pid()), Resource::Nofile, few).unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(worker.connection().await);
+    }
+    assert_eq!(worker.get("/healthz").await, (200, "alive\n".to_owned()));
+}
+
+#[tokio::test]
 async fn what_was_done_is_counted() {
     let Some((ground, scene)) = Ground::set().await else { return };
     let mut worker = Process::start(ground.command("counted")).await;
@@ -60,6 +105,10 @@ async fn what_was_done_is_counted() {
     assert_eq!(value(&before, "lime_approvals{state=\"open\"}"), Some(0.0));
     assert_eq!(value(&before, "lime_queue_oldest_seconds{state=\"ready\"}"), Some(0.0));
     assert_eq!(value(&before, "lime_database_connections_max"), Some(10.0));
+    for reason in ["lease_lost", "unavailable", "timeout", "other"] {
+        let series = format!("lime_heartbeat_failures_total{{reason=\"{reason}\"}}");
+        assert_eq!(value(&before, &series), Some(0.0));
+    }
 
     for _ in 0..2 {
         let run = scene.submit("Write the notes").await;
