@@ -2,9 +2,11 @@
 
 mod calls;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use lime_core::ports::{Claim, Clock, Progress, Record, Storage};
 use lime_core::runs::{AgentEvent, Lease, Seq, ToolTally, Usage};
 use lime_core::{Error, Result};
@@ -173,12 +175,21 @@ impl Recorder {
 
     /// Works on, and writes what is pending in the meantime; the next write tells of a fault.
     pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
+        let mut work = pin!(work);
         loop {
             let Some(due) = self.due.filter(|_| self.fault.is_none()) else { return work.await };
             tokio::select! {
                 done = &mut work => return done,
-                () = sleep_until(due) => self.fault = self.flush().await.err(),
+                () = sleep_until(due) => {}
+            }
+            // Side by side: what the work has, such as a connection, may be what the write waits for.
+            let (flushed, done) = match select(pin!(self.flush()), work.as_mut()).await {
+                Either::Left((flushed, _)) => (flushed, None),
+                Either::Right((done, flush)) => (flush.await, Some(done)),
+            };
+            self.fault = flushed.err();
+            if let Some(done) = done {
+                return done;
             }
         }
     }

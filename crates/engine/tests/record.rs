@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use lime_core::Micros;
 use lime_core::ports::EventLog;
 use lime_core::runs::{
@@ -173,6 +176,28 @@ async fn a_database_that_is_away_for_a_moment_costs_the_run_nothing() {
         assert_eq!((run.status, run.crash_count, run.failure_count), (RunStatus::Succeeded, 0, 0), "{call}");
     }
     assert_eq!(scene.ground.pushes().len(), calls.len() + 6);
+}
+
+/// Of one connection, as with the embedded database, what the work has is what the write waits for.
+#[tokio::test]
+async fn what_is_written_meanwhile_does_not_keep_the_work_from_going_on() {
+    let scene = Scene::new([Play::work()]).await;
+    let connection = Arc::new(tokio::sync::Mutex::new(()));
+    let (of_work, of_write) = (connection.clone(), connection);
+    scene.watched.before("list repository", move || {
+        let connection = of_work.clone();
+        Box::pin(async move {
+            let _held = connection.lock().await;
+            // Longer than events wait for others.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        })
+    });
+    scene.watched.before("append", move || {
+        let connection = of_write.clone();
+        Box::pin(async move { drop(connection.lock().await) })
+    });
+    let (run, _) = scene.work(scene.submit_one().await).await;
+    assert_eq!(run.status, RunStatus::Succeeded);
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ ALTER TABLE agent_runs
     ADD CONSTRAINT agent_runs_counts_check
         CHECK (least(attempt_count, crash_count, failure_count, last_seq) >= 0),
     DROP CONSTRAINT agent_runs_stop_reason_check,
-    ADD CONSTRAINT agent_runs_stop_reason_check CHECK (stop_reason IN
-        ('end_turn', 'error', 'max_steps', 'max_tokens_exceeded', 'cancelled', 'no_tool_call', 'invalid_tool_call',
-         'max_cost', 'max_time', 'worker_lost', 'hung', 'looping'));
+    ADD CONSTRAINT agent_runs_stop_reason_check CHECK (stop_reason = ANY ('{
+        end_turn, error, max_steps, max_tokens_exceeded, cancelled, no_tool_call, invalid_tool_call, max_cost,
+        max_time, worker_lost, hung, looping}'));
 -- Of the runs of a tenant that have not ended, one has a key. Partial, so an index and no constraint.
 CREATE UNIQUE INDEX agent_runs_unique_key_key ON agent_runs (tenant_id, unique_key)
     WHERE unique_key IS NOT NULL AND status NOT IN ('succeeded', 'failed', 'cancelled');

@@ -27,9 +27,8 @@ CREATE TABLE agent_events (
     -- A key of a partitioned table holds what it is partitioned by.
     CONSTRAINT agent_events_pkey PRIMARY KEY (tenant_id, agent_run_id, seq, ts),
     CONSTRAINT agent_events_seq_check CHECK (seq >= 1),
-    CONSTRAINT agent_events_type_check CHECK (type IN
-        ('status', 'message', 'reasoning', 'tool', 'approval', 'log', 'diff', 'artifact', 'error', 'session', 'usage',
-         'unknown'))
+    CONSTRAINT agent_events_type_check CHECK (type = ANY ('{
+        status, message, reasoning, tool, approval, log, diff, artifact, error, session, usage, unknown}'))
 ) PARTITION BY RANGE (ts);
 CREATE INDEX agent_events_agent_run_id_ts_idx ON agent_events (tenant_id, agent_run_id, ts);
 CREATE INDEX agent_events_step_id_idx ON agent_events (tenant_id, step_id) WHERE step_id IS NOT NULL;
