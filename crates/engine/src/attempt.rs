@@ -13,11 +13,13 @@ mod questions;
 mod watchdog;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lime_core::ports::{Claim, Settlement};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Lease, Outcome};
 use lime_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::checkout::Checkout;
@@ -36,6 +38,9 @@ use crate::shelf::Shelf;
 const PREPARE: &str = "prepare";
 const AGENT: &str = "agent";
 const DELIVER: &str = "deliver";
+
+/// How long an attempt may take to end once its lease is lost: for the end of its agent, and its checkout.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// What a step says that was stopped.
 const BROKEN_OFF: &str = "stopped before it was done";
@@ -70,7 +75,11 @@ impl Attempt {
         let beat = heartbeat::beat(&*self.parts.storage, self.claim.lease, &self.config, self.asked.clone());
         let result = tokio::select! {
             result = Box::pin(self.live()) => result,
-            never = async { beat.await; std::future::pending().await } => never,
+            () = async { beat.await; sleep(LEAVE).await } => {
+                // It waits for a storage that does not answer, while its agent works on.
+                tracing::error!("the lease is lost, and the attempt does not end by itself; it is broken off");
+                return;
+            }
         };
         match result {
             Ok(()) => {}

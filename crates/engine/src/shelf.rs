@@ -29,8 +29,10 @@ struct Memo<V>(Mutex<HashMap<Id<Tenant>, Arc<OnceCell<V>>>>);
 /// The rows of one table that the runs of each tenant name.
 struct Rows<E> {
     named: HashMap<Id<Tenant>, Vec<Id<E>>>,
-    read: Memo<Arc<HashMap<Id<E>, Arc<Stored<E>>>>>,
+    read: Memo<Arc<Found<E>>>,
 }
+
+type Found<E> = HashMap<Id<E>, Arc<Stored<E>>>;
 
 impl<V> Default for Memo<V> {
     fn default() -> Self {
@@ -72,7 +74,7 @@ where
             let named = self.named.get(&tenant).into_iter().flatten().copied();
             let query = Query::all().among(named);
             let rows = persist(|| storage.all(scope, query.clone())).await?;
-            Ok(Arc::new(rows.into_iter().map(|row| (row.id, Arc::new(row))).collect::<HashMap<_, _>>()))
+            Ok(Arc::new(rows.into_iter().map(|row| (row.id, Arc::new(row))).collect::<Found<E>>()))
         };
         let rows = self.read.get(tenant, read).await?;
         rows.get(&id).cloned().ok_or_else(|| Error::not_found("store.get", E::NAME, id))

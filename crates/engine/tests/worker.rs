@@ -277,15 +277,20 @@ async fn runs_whose_worker_was_lost_are_worked_one_at_a_time() {
 /// A connection can die without a word: the call is never answered, and the agent must not outlive its lease.
 #[tokio::test]
 async fn an_agent_whose_heartbeats_are_never_answered_is_stopped_with_its_lease() {
-    let scene = Scene::new([Play::of([Act::Hang])]).await;
-    scene.watched.before("heartbeat", || Box::pin(std::future::pending()));
-    scene.submit_one().await;
-    let lease = Duration::from_secs(1);
-    let config = WorkerConfig { lease, heartbeat: lease / 3, ..WorkerConfig::default() };
-    let worker = scene.worker_with(config);
-    until("the agent is there", async || scene.agent.alive() == 1).await;
-    until("the agent is gone", async || scene.agent.alive() == 0).await;
-    stop(worker).await;
+    // Where the attempt itself waits for an answer, it is broken off.
+    for also in [None, Some("append")] {
+        let scene = Scene::new([Play::of([says("hello"), Act::Hang])]).await;
+        for call in ["heartbeat"].into_iter().chain(also) {
+            scene.watched.before(call, || Box::pin(std::future::pending()));
+        }
+        scene.submit_one().await;
+        let lease = Duration::from_secs(1);
+        let config = WorkerConfig { lease, heartbeat: lease / 3, ..WorkerConfig::default() };
+        let worker = scene.worker_with(config);
+        until("the agent is there", async || scene.agent.alive() == 1).await;
+        until("the agent is gone", async || scene.agent.alive() == 0).await;
+        stop(worker).await;
+    }
 }
 
 /// A fleet hands a lease out once more if nobody has begun it for a while.

@@ -7,7 +7,7 @@ use lime_core::ports::{Handback, HandbackReason, Settlement};
 use lime_core::runs::{AgentRun, AttemptEnd, Failure, Lease};
 use lime_core::{Error, Id, Result, Stored};
 
-use super::held::{self, Held, Then};
+use super::held::{self, Held, Then, Which};
 use super::{arrays, millis};
 use crate::batch::{Batcher, together};
 use crate::fence::{HELD, ITS};
@@ -117,7 +117,8 @@ async fn end(base: &Base, endings: &[Ending]) -> Result<Vec<Result<Stored<AgentR
     let mut leases: Vec<&Lease> = endings.iter().map(Ending::lease).collect();
     leases.sort_unstable_by_key(|lease| lease.run);
     let values = arrays(leases.into_iter());
-    let found = held::lock(&tx, OPERATION, [given, "run_leases", &condition, ""], values).await?;
+    let which = Which { table: "run_leases", given: Some(given), condition: &condition, skip_locked: false };
+    let found = held::lock(&tx, OPERATION, which, values).await?;
     let mut found: HashMap<Id<AgentRun>, Result<Held>> = found.into_iter().collect();
     let (mut results, mut ended) = (Vec::with_capacity(endings.len()), Vec::new());
     for ending in endings {

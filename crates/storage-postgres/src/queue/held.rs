@@ -58,25 +58,34 @@ pub(super) struct Saved {
     then: Then,
 }
 
-/// Locks runs and their places, and waits for others that have locked them, or does `SKIP LOCKED`; one that cannot be
-/// read is an error by itself.
-///
-/// - With something `given`, sorted by run, each is looked up by itself, as [`places`](crate::fence::places) says.
+/// Which places are locked, with their runs.
+pub(super) struct Which<'a> {
+    pub(super) table: &'static str,
+    /// What `given` is, sorted by run, if each place is looked up by itself, as [`places`](crate::fence::places) says.
+    pub(super) given: Option<&'a str>,
+    /// What is true of each `place`.
+    pub(super) condition: &'a str,
+    /// Those that others have locked are left out, and not waited for.
+    pub(super) skip_locked: bool,
+}
+
+/// Locks runs and their places; one that cannot be read is an error by itself.
 pub(super) async fn lock(
     db: &impl ConnectionTrait,
     operation: &'static str,
-    [given, table, condition, waiting]: [&str; 4],
+    Which { table, given, condition, skip_locked }: Which<'_>,
     values: impl IntoIterator<Item = Value>,
 ) -> Result<Vec<(Id<AgentRun>, Result<Held>)>> {
     let token =
         if table == "run_leases" { "CASE WHEN place.started THEN place.token END" } else { "NULL::bigint" };
-    let order = if given.is_empty() { "ORDER BY place.run_id" } else { "" };
+    let order = if given.is_some() { "" } else { "ORDER BY place.run_id" };
+    let waiting = if skip_locked { "SKIP LOCKED" } else { "" };
     let mut statement = format!(
         "SELECT run.*, {token} AS place_token, place.last_seq AS place_last_seq, clock_timestamp() AS clock
          FROM {table} AS place JOIN agent_runs AS run ON run.id = place.run_id
          WHERE {condition} {order} FOR UPDATE OF place {waiting} FOR NO KEY UPDATE OF run {waiting}"
     );
-    if !given.is_empty() {
+    if let Some(given) = given {
         statement =
             format!("SELECT held.* FROM {given} CROSS JOIN LATERAL ({statement}) AS held WHERE {FEW}");
     }

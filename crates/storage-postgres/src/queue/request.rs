@@ -5,7 +5,7 @@ use lime_core::runs::{AgentRun, RunSignal, RunStatus};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
 use sea_orm::DatabaseTransaction;
 
-use super::held::{self, Held, Then};
+use super::held::{self, Held, Then, Which};
 use super::places;
 use crate::PgStorage;
 use crate::fence::{self, PLACES};
@@ -51,7 +51,8 @@ async fn lock(db: &DatabaseTransaction, scope: &Scope, run: Id<AgentRun>) -> Res
     for _ in 0..2 {
         for table in PLACES {
             let values = [scope.tenant().raw().into(), run.raw().into()];
-            let found = held::lock(db, OPERATION, ["", table, condition, ""], values).await?;
+            let which = Which { table, given: None, condition, skip_locked: false };
+            let found = held::lock(db, OPERATION, which, values).await?;
             if let Some((_, held)) = found.into_iter().next() {
                 return held;
             }

@@ -9,7 +9,7 @@ use lime_core::runs::{AgentRun, AttemptEnd, Lease};
 use lime_core::{Entity, Id};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
-use super::held::{self, Held, Then};
+use super::held::{self, Held, Then, Which};
 use super::{arrays, millis};
 use crate::PgStorage;
 use crate::error::unnamed;
@@ -122,8 +122,8 @@ async fn rescue(base: &Base, lost: Vec<i64>) -> Result<()> {
     const OPERATION: &str = "queue.rescue";
     let tx = base.begin(OPERATION).await?;
     let condition = "place.run_id = ANY ($1) AND place.started AND place.expires_at <= clock_timestamp()";
-    let from = ["", "run_leases", condition, "SKIP LOCKED"];
-    let found = held::lock(&tx, OPERATION, from, [lost.into()]).await?;
+    let which = Which { table: "run_leases", given: None, condition, skip_locked: true };
+    let found = held::lock(&tx, OPERATION, which, [lost.into()]).await?;
     let mut saved = Vec::new();
     for (run, held) in found {
         match held.and_then(|held| lose(OPERATION, held)) {
