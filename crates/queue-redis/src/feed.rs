@@ -266,7 +266,11 @@ impl<S: EventLog + ?Sized> Subscriber<S> {
                 false => Self::LOOK_WHEN_DEAF.min(self.queue.fleet.options.look_every),
             };
             tokio::select! {
-                news = self.follower.changed() => self.unseen.extend(news),
+                news = self.follower.changed() => {
+                    // It was only woken, or was too slow for some of them.
+                    self.behind = news.is_empty();
+                    self.unseen.extend(news);
+                }
                 () = sleep(look_every) => self.behind = true,
             }
             self.behind |= self.followed.looks.load(Ordering::Acquire) != self.looks;

@@ -11,7 +11,7 @@ use lime_conformance::scene::{LONG, Scene, settlement, succeeded, worker};
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{EventLog, EventStream, Live, Queue, Request};
 use lime_core::runs::{AgentEvent, Lease, RunEvent};
-use lime_core::{ErrorKind, Id};
+use lime_core::{ErrorKind, Id, LiveHub};
 use lime_queue_redis::{RedisOptions, RedisQueue};
 
 use crate::support::work::{Memory, memory, scene, submit};
@@ -145,6 +145,31 @@ async fn a_subscriber_that_does_not_read_holds_nobody_up() {
     let all = storage.read(&scene.scope, lease.run, 0, 10_000).await.unwrap();
     assert_eq!(quick.await.unwrap(), all);
     assert_eq!(rest(slow).await, all);
+}
+
+#[tokio::test]
+async fn what_was_told_too_quickly_is_read() {
+    let Some(place) = Place::new().await else { return };
+    let storage = memory();
+    let queue = listener(&place, &storage);
+    let scene = scene(&storage).await;
+    let lease = begin(&queue, &scene).await;
+    let mut seen = queue.subscribe(&scene.scope, lease.run, 2);
+    // It has looked at the log, and once more when it began to listen.
+    for _ in 0..2 {
+        let none = tokio::time::timeout(Duration::from_millis(50), seen.next()).await;
+        assert!(none.is_err(), "{none:?}");
+        listened_to(&place, &lease, 1).await;
+    }
+    // More than is kept for it, and nothing comes after that.
+    let mut told = Vec::new();
+    while told.len() <= LiveHub::RING {
+        let events: Vec<_> = (0..100).map(|n| log(n.to_string())).collect();
+        told.extend(queue.append(&lease, events.into()).await.unwrap());
+    }
+    for event in told {
+        assert_eq!(next(&mut seen).await, Some(Live::Recorded(event)));
+    }
 }
 
 #[tokio::test]
