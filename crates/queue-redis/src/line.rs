@@ -242,7 +242,15 @@ impl RedisLine {
             commands.cmd("XADD").arg(&self.key).arg("*").arg("l").arg(entry::text(&lease, millis(time)));
         }
         if !longest.is_zero() {
-            commands.cmd("PEXPIRE").arg(&self.key).arg(millis(longest.saturating_add(Self::LINGER)));
+            self.add_life(commands, longest.saturating_add(Self::LINGER));
+        }
+    }
+
+    /// Has the stream stay for so long at least.
+    fn add_life(&self, commands: &mut Pipeline, life: Duration) {
+        // To Redis nothing is longer than no limit, which is what a new stream has.
+        for condition in ["NX", "GT"] {
+            commands.cmd("PEXPIRE").arg(&self.key).arg(millis(life)).arg(condition);
         }
     }
 
@@ -252,10 +260,10 @@ impl RedisLine {
 
     /// Makes the group, from the beginning of the stream on, so that what is there is not missed.
     async fn make_group(&self) -> Result<(), RedisError> {
-        let mut commands = Pipeline::with_capacity(2);
+        let mut commands = Pipeline::with_capacity(3);
         let make = commands.cmd("XGROUP").arg("CREATE").arg(&self.key).arg(Self::GROUP);
         make.arg("0").arg("MKSTREAM");
-        commands.cmd("PEXPIRE").arg(&self.key).arg(millis(Self::LINGER));
+        self.add_life(&mut commands, Self::LINGER);
         match link::refusal(&self.link.send(&commands).await?) {
             Some(error) if error.code() != Some("BUSYGROUP") => Err(error),
             _ => Ok(()),

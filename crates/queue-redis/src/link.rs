@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use lime_core::{Error, ErrorKind, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -15,7 +15,8 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The connection for commands: made when it is first used, shared by everybody, and made anew after it broke.
 ///
-/// - While Redis cannot be reached, calls fail at once, and one of them tries again after a pause that grows.
+/// - While Redis cannot be reached, or is a replica, calls fail at once, and one of them tries again after a pause that
+///   grows.
 #[derive(Debug)]
 pub(crate) struct Link {
     client: Client,
@@ -76,10 +77,15 @@ impl Link {
     pub(crate) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let (epoch, mut connection) = self.connection().await?;
         let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
-        if let Err(error) = &answers
-            && (error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error())
-        {
-            self.lost(epoch, error);
+        match &answers {
+            Ok(answers) => match answers.iter().find_map(demotion) {
+                Some(error) => self.lost(epoch, &error, true),
+                None => self.answered(),
+            },
+            Err(error) if error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error() => {
+                self.lost(epoch, error, false);
+            }
+            Err(_) => {}
         }
         answers
     }
@@ -99,9 +105,6 @@ impl Link {
         let mut state = self.state();
         match connection {
             Ok(connection) => {
-                if state.backoff.reset() {
-                    tracing::info!("Redis answers again");
-                }
                 state.retry_at = None;
                 state.epoch += 1;
                 state.connection = Some(connection.clone());
@@ -131,11 +134,34 @@ impl Link {
         }
     }
 
-    fn lost(&self, epoch: u64, error: &RedisError) {
-        let mut state = self.state();
-        if state.epoch == epoch && state.connection.take().is_some() {
-            tracing::warn!(%error, "the connection to Redis broke; it is made anew");
+    fn answered(&self) {
+        if self.state().backoff.reset() {
+            tracing::info!("Redis answers again");
         }
+    }
+
+    /// Drops a connection, so that it is made anew: at once, or after a pause if it would lead to the same server yet.
+    fn lost(&self, epoch: u64, error: &RedisError, pause: bool) {
+        let mut state = self.state();
+        if state.epoch != epoch || state.connection.take().is_none() {
+            return;
+        }
+        if state.backoff.is_fresh() {
+            tracing::warn!(%error, "the connection to Redis is of no use; it is made anew");
+        }
+        if pause {
+            state.retry_at = Some(Instant::now() + state.backoff.next());
+        }
+    }
+}
+
+/// That the server has become a replica, which refuses to be written to: a failover made another the one to ask.
+fn demotion(answer: &Value) -> Option<RedisError> {
+    match answer {
+        Value::ServerError(error) if error.kind() == Some(ServerErrorKind::ReadOnly) => {
+            Some(error.clone().into())
+        }
+        _ => None,
     }
 }
 

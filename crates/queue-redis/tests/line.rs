@@ -10,7 +10,7 @@ use lime_core::runs::Lease;
 use lime_core::{ErrorKind, Id};
 use lime_queue_redis::RedisLine;
 
-use crate::support::{Place, Server, eventually, run};
+use crate::support::{Place, Server, Switch, eventually, run};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -187,6 +187,38 @@ async fn an_unused_line_goes_by_itself() {
     assert!(expires().await);
     line.push(&leases(1, 1), LONG).await.unwrap();
     assert!(expires().await);
+}
+
+#[tokio::test]
+async fn a_line_lives_as_long_as_its_longest_lease() {
+    const AN_HOUR: Duration = Duration::from_secs(3_600);
+    let Some(place) = Place::new().await else { return };
+    let line = line(&place, "one");
+    let left = async || {
+        let left = run::<i64>(&place.url, redis::cmd("PTTL").arg(format!("{}:line", place.prefix))).await;
+        Duration::from_millis(left.unwrap().try_into().unwrap())
+    };
+    line.push(&leases(1, 1), LONG).await.unwrap();
+    line.push(&leases(2, 2), 2 * AN_HOUR).await.unwrap();
+    assert!(left().await > AN_HOUR);
+    line.push(&leases(3, 3), LONG).await.unwrap();
+    assert!(left().await > AN_HOUR, "a lease that is sooner over shortens it");
+    assert_eq!(line.take(9).await.unwrap(), leases(1, 3));
+    assert!(left().await > AN_HOUR, "the first worker shortens it");
+}
+
+#[tokio::test]
+async fn after_a_failover_the_line_is_there_again() {
+    let (Some(old), Some(new)) = (Server::start().await, Server::start().await) else { return };
+    let switch = Switch::to(&old).await;
+    let line = RedisLine::open(&switch.url(), "line", "one").unwrap();
+    line.push(&leases(1, 1), LONG).await.unwrap();
+    let mut replica = redis::cmd("REPLICAOF");
+    let _: String = run(&old.url(), replica.arg("127.0.0.1").arg(new.port)).await.unwrap();
+    assert_eq!(line.push(&leases(2, 2), LONG).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    switch.turn_to(&new);
+    eventually("the line is on the new server", async || line.push(&leases(3, 3), LONG).await.ok()).await;
+    assert_eq!(line.take(9).await.unwrap(), leases(3, 3));
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ pub mod work;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use lime_core::ports::Queue;
 use lime_queue_redis::{RedisOptions, RedisQueue};
 use redis::{Client, Cmd, FromRedisValue, RedisResult};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
@@ -116,7 +117,7 @@ impl Drop for Place {
 
 /// A server of its own, to be stopped and started.
 pub struct Server {
-    port: u16,
+    pub port: u16,
     child: Option<Child>,
 }
 
@@ -141,6 +142,8 @@ impl Server {
         let port = self.port.to_string();
         let started = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            // A replica leaves no file behind either.
+            .args(["--repl-diskless-load", "swapdb"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -162,6 +165,36 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// An address that leads to one server or another, as a name or a proxy does; connections stay where they are.
+pub struct Switch {
+    port: u16,
+    server: Arc<AtomicU16>,
+}
+
+impl Switch {
+    pub async fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Arc::new(AtomicU16::new(server.port));
+        let to = server.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let mut there = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+            }
+        });
+        Self { port, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn turn_to(&self, server: &Server) {
+        self.server.store(server.port, Ordering::Relaxed);
     }
 }
 
