@@ -1,6 +1,7 @@
 //! Where the workers of a process ask relays, and wait for what they say.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,9 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::ear::{Heard, Listening};
-use crate::kind::Kind;
+use crate::kind::{Kind, Lane};
 use crate::storage::Fleet;
-use crate::words::{Answer, Ask};
+use crate::words::{Answer, Ask, WAITS};
 
 /// The questions of this process that are open, and what its workers wait for.
 pub(crate) struct Desk {
@@ -22,8 +23,8 @@ pub(crate) struct Desk {
     next: AtomicU64,
     /// Counts what woke us; the first is that we are heard and hear.
     wakes: watch::Sender<u64>,
-    /// Up to where somebody has looked after it woke.
-    looked: AtomicU64,
+    /// Whether relays feed the workers that wait: they answer, and were told what is wanted.
+    fed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -34,12 +35,21 @@ struct State {
     /// Relays that do not answer are not asked until then.
     unasked_until: Option<Instant>,
     backoff: Backoff,
-    /// What workers would have taken besides: how many, and how long they shall be good for.
-    wanted: HashMap<(Kind, WorkerName), (usize, Duration)>,
+    /// What workers would take besides.
+    wanted: HashMap<(Kind, WorkerName), Want>,
     /// How many wait for it.
     waiting: usize,
+    /// What the relays know of it.
+    said: HashMap<Lane, usize>,
     /// Whether nobody answered the last question.
     alone: bool,
+}
+
+/// How many leases a worker would take, how long they shall be good for, and since when it would.
+struct Want {
+    room: usize,
+    lease: Duration,
+    since: Instant,
 }
 
 impl State {
@@ -55,7 +65,7 @@ impl Default for Desk {
             state: Mutex::default(),
             next: AtomicU64::default(),
             wakes: watch::Sender::new(0),
-            looked: AtomicU64::default(),
+            fed: watch::Sender::new(false),
         }
     }
 }
@@ -82,30 +92,18 @@ impl Desk {
         }
     }
 
-    /// Notes that somebody looks into the line from now on.
-    pub(crate) fn look(&self) {
-        self.looked.fetch_max(*self.wakes.borrow(), Ordering::Relaxed);
-    }
-
-    /// Waits for a wake-up after which nobody has looked yet.
-    async fn woken(&self) {
-        let mut wakes = self.wakes.subscribe();
-        // The sender is ours, so it does not go.
-        let _ = wakes.wait_for(|wakes| *wakes > self.looked.load(Ordering::Relaxed)).await;
-    }
-
-    /// Notes how many leases more a worker would have taken.
-    pub(crate) fn want(&self, kind: Kind, worker: WorkerName, more: usize, lease: Duration) {
-        let mut state = self.state();
-        if more == 0 {
-            state.wanted.remove(&(kind, worker));
-        } else {
-            state.wanted.insert((kind, worker), (more, lease));
-        }
+    fn note_whether_fed(&self, state: &State) {
+        let fed = !state.alone && !state.wanted.is_empty();
+        self.fed.send_if_modified(|was| std::mem::replace(was, fed) != fed);
     }
 
     pub(crate) fn be_alone(&self, alone: bool) {
-        let was_alone = std::mem::replace(&mut self.state().alone, alone);
+        let was_alone = {
+            let mut state = self.state();
+            let was_alone = std::mem::replace(&mut state.alone, alone);
+            self.note_whether_fed(&state);
+            was_alone
+        };
         if alone && !was_alone {
             tracing::warn!("no relay answers; runs are taken from the storage behind Redis");
         } else if was_alone && !alone {
@@ -114,24 +112,46 @@ impl Desk {
     }
 }
 
-/// Workers of this process that wait for a wake-up; dropped, they wait no longer.
-pub(crate) struct Waiting<'a>(&'a Fleet);
+/// A worker of this process that waits; dropped, it waits no longer.
+///
+/// - It hears whatever wakes this process from its beginning on, whoever else has looked since: the others may have had
+///   no room for all there was, or be of another kind.
+pub(crate) struct Waiting<'a> {
+    fleet: &'a Fleet,
+    wakes: watch::Receiver<u64>,
+    fed: watch::Receiver<bool>,
+}
 
 impl Waiting<'_> {
-    /// Waits for a wake-up after which nobody has looked yet.
-    pub(crate) async fn woken(&self) {
-        self.0.desk.woken().await;
+    /// Waits until a relay wakes this process; while none feeds it, for `queued` as well.
+    pub(crate) async fn woken<F: Future<Output = ()>>(&mut self, queued: impl Fn() -> F) {
+        // The senders are the desk's, so they do not go.
+        let Self { wakes, fed, .. } = self;
+        let queued_unfed = async {
+            loop {
+                let _ = fed.wait_for(|fed| !fed).await;
+                tokio::select! {
+                    () = queued() => return,
+                    () = async { let _ = fed.wait_for(|fed| *fed).await; } => {}
+                }
+            }
+        };
+        tokio::select! {
+            _ = wakes.changed() => {}
+            () = queued_unfed => {}
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let still = {
-            let mut state = self.0.desk.state();
-            state.waiting -= 1;
-            state.waiting > 0
-        };
-        self.0.say_what_is_wanted(still);
+        let mut state = self.fleet.desk.state();
+        state.waiting -= 1;
+        if state.waiting == 0 {
+            // Whoever looks next says anew what it wants.
+            state.wanted.clear();
+        }
+        self.fleet.say_what_is_wanted(&mut state);
     }
 }
 
@@ -160,7 +180,6 @@ impl Fleet {
             self.desk.state().pause(self.options.answer_within);
             return None;
         }
-        self.desk.look();
         let number = self.desk.next.fetch_add(1, Ordering::Relaxed) + 1;
         let (asked, answer) = oneshot::channel();
         self.desk.state().open.insert(number, asked);
@@ -187,31 +206,46 @@ impl Fleet {
         }
     }
 
-    /// Waits for something to be in the line; nothing if nobody puts anything there, or nobody wants it.
-    pub(crate) fn wait(&self) -> Option<Waiting<'_>> {
-        {
-            let mut state = self.desk.state();
-            if state.alone || state.wanted.is_empty() {
-                return None;
-            }
-            state.waiting += 1;
-        }
-        self.say_what_is_wanted(true);
-        Some(Waiting(self))
+    /// Has a worker of this process wait.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        let (wakes, fed) = (self.desk.wakes.subscribe(), self.desk.fed.subscribe());
+        let mut state = self.desk.state();
+        state.waiting += 1;
+        self.say_what_is_wanted(&mut state);
+        Waiting { fleet: self, wakes, fed }
     }
 
-    /// Tells the relays what the workers of this process wait for.
-    fn say_what_is_wanted(&self, is_wanted: bool) {
-        let mut kinds: HashMap<Kind, (usize, Duration)> = HashMap::new();
-        for ((kind, _), (more, lease)) in &self.desk.state().wanted {
-            let (room, longest) = kinds.entry(kind.clone()).or_default();
-            *room += if is_wanted { *more } else { 0 };
-            *longest = (*longest).max(*lease);
+    /// Notes how many leases a worker would take if they were there; none if it looks for itself, or has no room.
+    pub(crate) fn want(&self, kind: &Kind, worker: &WorkerName, room: usize, lease: Duration) {
+        let mut state = self.desk.state();
+        let key = (kind.clone(), worker.clone());
+        match room {
+            0 => drop(state.wanted.remove(&key)),
+            _ => drop(state.wanted.insert(key, Want { room, lease, since: Instant::now() })),
         }
-        for (kind, (room, lease)) in kinds {
-            let ask = Ask { from: self.name.clone(), answer: None, room, lease, kind };
-            self.voice.say(self.asks(), ask.to_string().into_bytes());
+        self.say_what_is_wanted(&mut state);
+    }
+
+    /// Tells the relays what the workers of this process wait for, as far as they do not know.
+    ///
+    /// - A worker says every 2 s that it waits. One that does not has stopped.
+    fn say_what_is_wanted(&self, state: &mut State) {
+        state.wanted.retain(|_, want| want.since.elapsed() < WAITS);
+        let mut rooms: HashMap<Lane, usize> = state.said.keys().map(|lane| (lane.clone(), 0)).collect();
+        for ((kind, _), want) in state.wanted.iter().filter(|_| state.waiting > 0) {
+            let room = rooms.entry((kind.clone(), want.lease)).or_default();
+            *room = room.saturating_add(want.room);
         }
+        for (lane, room) in &rooms {
+            if state.said.get(lane) != Some(room) {
+                let (kind, lease) = lane.clone();
+                let ask = Ask { from: self.name.clone(), answer: None, room: *room, lease, kind };
+                self.voice.say(self.asks(), ask.to_string().into_bytes());
+            }
+        }
+        rooms.retain(|_, room| *room > 0);
+        state.said = rooms;
+        self.desk.note_whether_fed(state);
     }
 
     /// Whether this process hears what relays say to it; listens for the first time if need be.
@@ -236,5 +270,90 @@ impl Fleet {
             let _ = timeout(self.options.answer_within, wakes.wait_for(|wakes| *wakes > 0)).await;
         }
         self.ear.hears(&own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{RedisOptions, RedisQueue};
+
+    /// A process whose Redis is not there: nothing listens on port 1.
+    fn process() -> RedisQueue<()> {
+        RedisQueue::new(Arc::new(()), "redis://127.0.0.1:1", RedisOptions::default()).unwrap()
+    }
+
+    fn is_woken(waiting: &mut Waiting<'_>) -> bool {
+        waiting.woken(pending).now_or_never().is_some()
+    }
+
+    fn want(fleet: &Fleet, worker: &str, room: usize) {
+        let (kind, worker) = (Kind::parse("claude").unwrap(), WorkerName::parse(worker).unwrap());
+        fleet.want(&kind, &worker, room, Duration::from_secs(30));
+    }
+
+    fn said(fleet: &Fleet) -> Option<usize> {
+        fleet.desk.state().said.values().copied().next()
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_reaches_all_who_wait_whoever_looks_first() {
+        let queue = process();
+        let (mut one, mut two) = (queue.fleet.wait(), queue.fleet.wait());
+        assert!(!is_woken(&mut one) && !is_woken(&mut two));
+        queue.fleet.desk.hear(&Heard::Said(b"wake"));
+        assert!(is_woken(&mut one));
+        want(&queue.fleet, "one", 0);
+        drop(one);
+        assert!(is_woken(&mut two));
+        assert!(!is_woken(&mut two), "it was woken once");
+    }
+
+    #[tokio::test]
+    async fn what_is_heard_while_one_looks_is_not_lost() {
+        let queue = process();
+        let mut waiting = queue.fleet.wait();
+        assert!(!is_woken(&mut waiting));
+        want(&queue.fleet, "one", 0);
+        queue.fleet.desk.hear(&Heard::Said(b"wake"));
+        want(&queue.fleet, "one", 2);
+        assert!(is_woken(&mut waiting));
+    }
+
+    #[tokio::test]
+    async fn news_of_the_storage_wake_those_whom_no_relay_feeds() {
+        let queue = process();
+        let mut waiting = queue.fleet.wait();
+        assert!(waiting.woken(|| ready(())).now_or_never().is_some(), "no relay knows what it wants");
+        want(&queue.fleet, "one", 1);
+        assert!(waiting.woken(|| ready(())).now_or_never().is_none());
+        queue.fleet.desk.be_alone(true);
+        assert!(waiting.woken(|| ready(())).now_or_never().is_some(), "no relay answers");
+    }
+
+    #[tokio::test]
+    async fn relays_know_what_is_wanted_while_somebody_waits() {
+        let queue = process();
+        let fleet = &queue.fleet;
+        want(fleet, "one", 2);
+        assert_eq!(said(fleet), None);
+        let one = fleet.wait();
+        assert_eq!(said(fleet), Some(2));
+        let two = fleet.wait();
+        want(fleet, "two", usize::MAX);
+        assert_eq!(said(fleet), Some(usize::MAX));
+        want(fleet, "two", 0);
+        assert_eq!(said(fleet), Some(2));
+        drop(two);
+        assert_eq!(said(fleet), Some(2));
+        drop(one);
+        assert_eq!(said(fleet), None);
+        let _again = fleet.wait();
+        assert_eq!(said(fleet), None, "it has not looked since");
     }
 }

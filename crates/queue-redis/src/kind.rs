@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lime_core::runs::ProviderId;
 
@@ -9,6 +10,9 @@ use lime_core::runs::ProviderId;
 ///   nobody has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Kind(Arc<str>);
+
+/// A kind of workers, and how long their leases are good for: what can be taken in one go.
+pub(crate) type Lane = (Kind, Duration);
 
 impl Kind {
     /// No provider's name has it.

@@ -24,7 +24,6 @@ impl<S: Queue + ?Sized> RedisQueue<S> {
         lease: Duration,
     ) -> Option<Vec<Lease>> {
         let fleet = &self.fleet;
-        fleet.desk.look();
         if fleet.link.is_down() {
             fleet.desk.be_alone(true);
             return None;
@@ -48,7 +47,7 @@ impl<S: Queue + ?Sized> RedisQueue<S> {
                 pushed => leases = take(pushed.min(max)).await?,
             }
         }
-        fleet.desk.want(kind.clone(), claimant.worker.clone(), max - leases.len(), lease);
+        fleet.want(kind, &claimant.worker, max - leases.len(), lease);
         Some(leases)
     }
 
@@ -78,8 +77,13 @@ impl<S: Queue + ?Sized> Queue for RedisQueue<S> {
     /// A lease that comes by Redis is good for [`hand_over`](crate::RedisOptions::hand_over) at most, until its
     /// attempt begins.
     async fn take(&self, claimant: &Claimant, max: usize, lease: Duration) -> Result<Vec<Lease>> {
-        let Some(kind) = Kind::of(&claimant.providers).filter(|_| max > 0) else { return Ok(Vec::new()) };
+        let Some(kind) = Kind::of(&claimant.providers) else { return Ok(Vec::new()) };
         let on_the_way = lease.min(self.fleet.options.hand_over);
+        // Nobody looks besides for one who looks for itself.
+        self.fleet.want(&kind, &claimant.worker, 0, on_the_way);
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         match self.take_from_line(&kind, claimant, max, on_the_way).await {
             Some(leases) => Ok(leases),
             None => self.inner.take(claimant, max, lease).await,
@@ -120,11 +124,9 @@ impl<S: Queue + ?Sized> Queue for RedisQueue<S> {
     }
 
     async fn queued(&self) {
-        let waiting = self.fleet.wait();
+        let mut waiting = self.fleet.wait();
         tokio::select! {
-            () = async { if let Some(waiting) = &waiting { waiting.woken().await } }, if waiting.is_some() => {}
-            // Nobody feeds the line, or nobody has looked into it yet.
-            () = self.inner.queued(), if waiting.is_none() => {}
+            () = waiting.woken(|| self.inner.queued()) => {}
             () = sleep(IDLE) => {}
         }
     }

@@ -12,7 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::demand::Demand;
 use crate::ear::{Heard, Listening};
-use crate::kind::Kind;
+use crate::kind::{Kind, Lane};
+use crate::line::RedisLine;
 use crate::link::refusal;
 use crate::storage::{Fleet, RedisQueue};
 use crate::words::{Answer, Ask};
@@ -40,7 +41,7 @@ impl<S: Queue + ?Sized + 'static> RedisQueue<S> {
     /// - It only takes what a worker has asked for, so nobody's runs lie in Redis, holding a place under a limit,
     ///   while no worker has a place for them.
     /// - What it has taken and cannot pass on is queued again after
-    ///   [`hand_over`](crate::RedisOptions::hand_over).
+    ///   [`hand_over`](crate::RedisOptions::hand_over); until then it tries to, on duty or not.
     pub async fn relay(&self) {
         loop {
             self.relay_until_it_breaks().await;
@@ -62,10 +63,12 @@ impl<S: Queue + ?Sized + 'static> RedisQueue<S> {
         loop {
             let (mut asked, mut news, mut turns) = (Vec::new(), false, false);
             tokio::select! {
-                ask = asks.recv() => asked.extend(ask),
-                () = bell.rung() => news = true,
-                _ = look.tick() => news = true,
+                // Whose turn it is comes before what is to be done.
+                biased;
                 _ = turn.tick() => turns = true,
+                _ = look.tick() => news = true,
+                () = bell.rung() => news = true,
+                ask = asks.recv() => asked.extend(ask),
             }
             while let Ok(ask) = asks.try_recv() {
                 asked.push(ask);
@@ -119,13 +122,11 @@ impl<S: Queue + ?Sized> Bell<'_, S> {
     }
 }
 
-/// Kinds of workers and how long their leases are good for: what can be taken in one go.
-type Lane = (Kind, Duration);
-
 struct Relay<S: ?Sized> {
     queue: RedisQueue<S>,
     name: WorkerName,
-    on_duty: bool,
+    /// Until when it is on duty, unless it says again that it is there.
+    on_duty_until: Option<Instant>,
     turns: u64,
     lanes: HashMap<Lane, Demand>,
     listening: Option<Listening>,
@@ -135,16 +136,24 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
     fn new(queue: &RedisQueue<S>) -> Self {
         let name = format!("relay {:016x}", fastrand::u64(..));
         let name = WorkerName::parse(name).expect("22 characters are few enough, and none of them is NUL");
-        Self { queue: queue.clone(), name, on_duty: false, turns: 0, lanes: HashMap::new(), listening: None }
+        Self {
+            queue: queue.clone(),
+            name,
+            on_duty_until: None,
+            turns: 0,
+            lanes: HashMap::new(),
+            listening: None,
+        }
     }
 
-    fn listen(&mut self, heard: mpsc::UnboundedSender<Ask>) {
+    /// Hears questions, and notes when each came: it may have to wait until the queue is looked at.
+    fn listen(&mut self, heard: mpsc::UnboundedSender<(Ask, Instant)>) {
         let listener = move |word: Heard<'_>| {
             if let Heard::Said(bytes) = word
                 && let Some(ask) = Ask::parse(bytes)
             {
                 // Nobody receives it only if the relay has just ended.
-                let _ = heard.send(ask);
+                let _ = heard.send((ask, Instant::now()));
             }
         };
         self.listening = Some(self.fleet().ear.listen(self.fleet().asks(), listener));
@@ -154,30 +163,53 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
         &self.queue.fleet
     }
 
+    fn is_on_duty(&self) -> bool {
+        self.on_duty_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// A line, under a name that all relays share: it comes and goes with none of them.
+    fn line(&self, kind: &Kind) -> RedisLine {
+        self.fleet().line_as(kind, "relay")
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.lanes.keys().cloned().collect()
+    }
+
     /// Gives the workers what they want, as far as there is something.
-    async fn feed(&mut self, asks: Vec<Ask>, news: bool) {
-        let now = Instant::now();
-        for ask in asks {
+    async fn feed(&mut self, asks: Vec<(Ask, Instant)>, news: bool) {
+        for (ask, heard) in asks {
             let lane = (ask.kind.clone(), ask.lease);
-            self.lanes.entry(lane).or_default().add(ask, now);
+            self.lanes.entry(lane).or_default().add(ask, heard);
         }
-        if !self.on_duty {
-            self.lanes.clear();
-            return;
+        for lane in self.lanes() {
+            // The duty may end while the queue is looked at.
+            while self.is_on_duty() && self.feed_lane(&lane, news).await {}
         }
-        let lanes: Vec<Lane> = self.lanes.keys().cloned().collect();
-        for lane in lanes {
-            while self.feed_lane(&lane, news).await {}
+        if !self.is_on_duty() {
+            self.stand_by().await;
+        }
+    }
+
+    /// Leaves what workers want to the relay on duty, and passes on what it has taken itself.
+    async fn stand_by(&mut self) {
+        self.lanes.retain(|_, demand| !demand.spare.is_empty());
+        for lane in self.lanes() {
+            let Some(demand) = self.lanes.get_mut(&lane) else { continue };
+            demand.forget_the_old(self.queue.fleet.options.answer_within);
+            demand.open.clear();
+            let woken = demand.share(demand.spare.len());
+            self.pass_on(&lane, woken).await;
         }
     }
 
     /// Takes once for a lane; tells whether there may be more.
     async fn feed_lane(&mut self, lane: &Lane, news: bool) -> bool {
         let began = Instant::now();
+        let answer_within = self.fleet().options.answer_within;
         let Some(demand) = self.lanes.get_mut(lane) else { return false };
         demand.look |= news;
-        demand.waiting.retain(|(_, until)| *until > began);
-        demand.spare.retain(|(_, until)| *until > began);
+        demand.forget_the_old(answer_within);
         let room = demand.room().min(MOST_AT_ONCE);
         let (kind, time) = lane;
         let claimant = Claimant { worker: self.name.clone(), providers: kind.providers() };
@@ -188,6 +220,8 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
         };
         let Some(demand) = self.lanes.get_mut(lane) else { return false };
         demand.look = false;
+        // The look may have taken long.
+        demand.forget_the_old(answer_within);
         let (found, answers) = match taken {
             Ok(leases) => {
                 let found = leases.len();
@@ -197,7 +231,8 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
             Err(error) => {
                 tracing::warn!(error = %error.report(), "the relay takes nothing");
                 let failed = demand.open.drain(..);
-                let failed = failed.map(|ask| (ask.from, Answer::Failed(ask.answer.unwrap_or_default())));
+                let failed =
+                    failed.map(|(ask, _)| (ask.from, Answer::Failed(ask.answer.unwrap_or_default())));
                 (0, failed.collect())
             }
         };
@@ -208,11 +243,11 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
 
     /// Puts the spare leases of a lane into its line, and tells the workers.
     async fn pass_on(&mut self, lane: &Lane, answers: Vec<(String, Answer)>) -> bool {
-        let line = self.queue.fleet.line(&lane.0, &self.name);
+        let line = self.line(&lane.0);
         let Some(demand) = self.lanes.get_mut(lane) else { return false };
         let now = Instant::now();
         let good = demand.spare.iter().map(|(lease, until)| (*lease, until.saturating_duration_since(now)));
-        let mut commands = Pipeline::with_capacity(demand.spare.len() + answers.len() + 1);
+        let mut commands = Pipeline::with_capacity(demand.spare.len() + answers.len() + 2);
         line.add_push(&mut commands, good);
         for (worker, answer) in &answers {
             let channel = self.queue.fleet.to(worker);
@@ -236,19 +271,21 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
 
     /// Keeps or takes the duty, and looks after what dead workers have left.
     async fn turn(&mut self) {
-        let was = std::mem::replace(&mut self.on_duty, false);
-        self.on_duty = self.keep_duty().await;
-        if self.on_duty != was {
-            tracing::info!(on_duty = self.on_duty, "the relay changes its duty");
+        let was = self.on_duty_until.is_some();
+        self.on_duty_until = self.keep_duty().await;
+        let on_duty = self.on_duty_until.is_some();
+        if on_duty != was {
+            tracing::info!(on_duty, "the relay changes its duty");
         }
-        if !self.on_duty {
+        if !on_duty {
             return;
         }
         self.turns += 1;
-        self.lanes.retain(|_, demand| demand.asked_at.is_some_and(|asked| asked.elapsed() < FORGET_AFTER));
+        let is_used = |demand: &Demand| demand.heard.is_some_and(|heard| heard.elapsed() < FORGET_AFTER);
+        self.lanes.retain(|_, demand| is_used(demand) || !demand.spare.is_empty());
         let kinds: Vec<Kind> = self.lanes.keys().map(|(kind, _)| kind.clone()).collect();
         for kind in kinds {
-            let line = self.fleet().line(&kind, &self.name);
+            let line = self.line(&kind);
             let options = &self.fleet().options;
             let reclaimed = line.reclaim(options.reclaim_after).await;
             let tidied = match self.turns % TIDY_EVERY {
@@ -272,23 +309,25 @@ impl<S: Queue + ?Sized + 'static> Relay<S> {
         }
     }
 
-    /// Whether this is the relay on duty for the next while.
-    async fn keep_duty(&self) -> bool {
+    /// Until when this is the relay on duty, if it is.
+    async fn keep_duty(&self) -> Option<Instant> {
         /// Extends the duty of its holder, or gives it to whoever asks first.
         const KEEP: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end \
              if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
              return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
+        let until = Instant::now() + DUTY;
         let mut commands = Pipeline::with_capacity(1);
-        let keep = commands.cmd("EVAL").arg(KEEP).arg(1).arg(self.duty()).arg(self.name.as_str());
+        let keep = commands.cmd("EVAL").arg(KEEP).arg(1).arg(self.fleet().duty()).arg(self.name.as_str());
         keep.arg(u64::try_from(DUTY.as_millis()).unwrap_or(u64::MAX));
-        match self.fleet().link.send(&commands).await {
-            Ok(answers) => matches!(answers.first(), Some(Value::Int(1))),
-            Err(_) => false,
-        }
+        let answers = self.fleet().link.send(&commands).await.ok()?;
+        matches!(answers.first(), Some(Value::Int(1))).then_some(until)
     }
+}
 
+impl Fleet {
+    /// The key that names the relay on duty.
     fn duty(&self) -> String {
-        format!("{}:relay", self.fleet().options.prefix)
+        format!("{}:relay", self.options.prefix)
     }
 }
 
@@ -297,11 +336,13 @@ impl<S: ?Sized> Drop for Relay<S> {
     fn drop(&mut self) {
         const LEAVE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
              return 0";
-        let (Ok(runtime), true) = (tokio::runtime::Handle::try_current(), self.on_duty) else { return };
+        let (Ok(runtime), true) = (tokio::runtime::Handle::try_current(), self.on_duty_until.is_some())
+        else {
+            return;
+        };
         let fleet = self.queue.fleet.clone();
         let mut commands = Pipeline::with_capacity(1);
-        let key = format!("{}:relay", fleet.options.prefix);
-        commands.cmd("EVAL").arg(LEAVE).arg(1).arg(key).arg(self.name.as_str());
+        commands.cmd("EVAL").arg(LEAVE).arg(1).arg(fleet.duty()).arg(self.name.as_str());
         runtime.spawn(async move {
             // If it does not arrive, the duty ends by itself.
             let _ = fleet.link.send(&commands).await;

@@ -60,10 +60,12 @@ impl<S: ?Sized> RedisQueue<S> {
     /// Puts a Redis before this storage; connects when it is first used.
     ///
     /// - The URL is like `redis://:password@host:6379/0`, or `rediss://` with the feature `tls`.
-    /// - Fails with [`Invalid`](lime_core::ErrorKind::Invalid) if it is none of a Redis. That Redis cannot be reached
-    ///   is no error.
+    /// - Fails with [`Invalid`](lime_core::ErrorKind::Invalid) if it is none of a Redis, or if a time among the options
+    ///   is less than a millisecond. That Redis cannot be reached is no error.
     pub fn new(inner: Arc<S>, url: &str, options: RedisOptions) -> Result<Self> {
-        let client = link::client(url, "redis.new")?;
+        const OPERATION: &str = "redis.new";
+        options.check(OPERATION)?;
+        let client = link::client(url, OPERATION)?;
         let link = Link::new(client.clone());
         let fleet = Fleet {
             name: format!("{:016x}", fastrand::u64(..)),
@@ -97,11 +99,14 @@ impl Fleet {
 
     /// The line of a kind of workers, as one worker of it sees it.
     pub(crate) fn line(&self, kind: &Kind, worker: &WorkerName) -> Arc<RedisLine> {
-        let line = || {
-            let key = format!("{}:line:{kind}", self.options.prefix);
-            Arc::new(RedisLine::on(self.link.clone(), key, worker.as_str().to_owned()))
-        };
+        let line = || Arc::new(self.line_as(kind, worker.as_str()));
         self.lock_lines().entry((kind.clone(), worker.clone())).or_insert_with(line).clone()
+    }
+
+    /// The same for one who takes nothing out of it, and so has nothing to remember.
+    pub(crate) fn line_as(&self, kind: &Kind, name: &str) -> RedisLine {
+        let key = format!("{}:line:{kind}", self.options.prefix);
+        RedisLine::on(self.link.clone(), key, name.to_owned())
     }
 
     pub(crate) fn lines(&self) -> Vec<Arc<RedisLine>> {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::kind::Kind;
 
+/// How long a worker is thought to wait, unless it says so again.
+pub(crate) const WAITS: Duration = Duration::from_secs(3);
+
 /// What a worker says to the relays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ask {

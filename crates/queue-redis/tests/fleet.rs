@@ -6,15 +6,13 @@ mod support;
 use std::time::Duration;
 
 use lime_conformance::scene::{LONG, OTHER_PROVIDER, PROVIDER, worker};
+use lime_core::ErrorKind;
 use lime_core::ports::{Claimant, Queue};
 use lime_core::runs::AgentRun;
 use lime_queue_redis::{RedisOptions, RedisQueue};
 
-use crate::support::work::{all_end, end, memory, named, scene, submit, work};
+use crate::support::work::{LINE, all_end, end, memory, named, scene, submit, work};
 use crate::support::{Place, Server, eventually, run};
-
-/// The line of the workers that have both providers.
-const LINE: &str = "line:my-own_2+replay";
 
 /// What a lease on its way is good for, where a test waits until it is over.
 const SHORT: Duration = Duration::from_millis(300);
@@ -293,6 +291,23 @@ async fn a_redis_that_was_never_there_is_no_error() {
     all_end(&storage, &scene, &runs).await;
     worker.abort();
     relay.abort();
+}
+
+#[tokio::test]
+async fn times_of_nothing_are_refused() {
+    const NOTHING: Duration = Duration::from_micros(999);
+    let fine = RedisOptions::default();
+    let refused = [
+        ("hand_over", RedisOptions { hand_over: NOTHING, ..fine.clone() }),
+        ("reclaim_after", RedisOptions { reclaim_after: NOTHING, ..fine.clone() }),
+        ("answer_within", RedisOptions { answer_within: NOTHING, ..fine.clone() }),
+        ("look_every", RedisOptions { look_every: NOTHING, ..fine }),
+    ];
+    for (name, options) in refused {
+        let error = RedisQueue::new(memory(), "redis://127.0.0.1:1", options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().starts_with(name), "{error}");
+    }
 }
 
 #[tokio::test]

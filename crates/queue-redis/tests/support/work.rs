@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lime_conformance::scene::{LONG, Scene, settlement, succeeded, worker};
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{Claim, Claimant, Queue, WorkerName};
@@ -15,6 +16,9 @@ use tokio::task::JoinHandle;
 use super::eventually;
 
 pub type Memory = RedisQueue<MemoryStorage>;
+
+/// The line of the workers that have both providers.
+pub const LINE: &str = "line:my-own_2+replay";
 
 pub fn memory() -> Arc<MemoryStorage> {
     Arc::new(MemoryStorage::default())
@@ -38,9 +42,14 @@ pub fn work(queue: &Memory, name: &str, room: usize) -> JoinHandle<()> {
     let (queue, claimant) = (queue.clone(), named(name));
     tokio::spawn(async move {
         loop {
+            // Listens before it looks, so that nothing is queued unheard in between.
+            let mut queued = queue.queued();
+            let heard = (&mut queued).now_or_never().is_some();
             let claims = queue.claim(&claimant, room, LONG).await.unwrap();
-            if claims.is_empty() {
-                queue.queued().await;
+            if claims.is_empty() && !heard {
+                queued.await;
+            } else {
+                drop(queued);
             }
             for claim in claims {
                 end(&queue, &claim).await;
