@@ -25,9 +25,9 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 /// When a worker looks again that does not listen.
 const UNHEARD: Duration = Duration::from_millis(50);
 /// How long a worker whose runs end one after another waits, so as to claim for several of them at once.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 /// Of how many runs one has to have ended before it claims without such a wait.
-const GATHER_OF: usize = 8;
+const GATHER_OF: usize = 4;
 
 /// Leases runs and works them, until it is told to stop.
 #[derive(Debug)]

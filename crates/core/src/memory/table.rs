@@ -51,6 +51,7 @@ impl<E: Entity> Table<E> {
     pub(super) fn page(&self, tenant: Id<Tenant>, query: &Query<E>) -> Page<E> {
         let matching = |row: &&Row<E>| {
             row.tenant == tenant
+                && query.ids().is_none_or(|ids| ids.contains(&row.stored.id))
                 && query.conditions().iter().all(|condition| condition.holds(&row.stored.value))
         };
         let take = query.page_size() + 1;

@@ -164,9 +164,14 @@ impl Known {
     }
 }
 
+/// Whether all steps are there that an entry names.
+const IS_COMPLETE: &str = "lease <> ALL (ARRAY(SELECT lease FROM named WHERE id IS NULL))";
+
 /// Records in which somebody knows something beside events; its rows are `is_complete` where every step that is named
 /// is there, and the others change nothing.
 ///
+/// - What is looked up for each row is in an array or an object: the planner takes all that is given for a few rows, and
+///   would compare each with each.
 /// - Steps and tool calls of a run are written under the lock of the run's place, so nobody else is in between.
 pub(super) static EVERYTHING: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -177,8 +182,7 @@ pub(super) static EVERYTHING: LazyLock<String> = LazyLock::new(|| {
              LEFT JOIN run_steps AS step ON step.tenant_id = held.tenant_id AND step.run_id = held.run_id
                  AND step.step_key = named.step_key
          ), complete AS MATERIALIZED (
-             SELECT * FROM held
-             WHERE NOT EXISTS (SELECT FROM named WHERE named.lease = held.lease AND named.id IS NULL)
+             SELECT * FROM held WHERE {IS_COMPLETE}
          ), kept_steps AS (
              INSERT INTO run_steps (tenant_id, run_id, step_number, step_key, kind, status, model_id, usage_json,
                                     result, error, completed_at)
@@ -207,6 +211,10 @@ pub(super) static EVERYTHING: LazyLock<String> = LazyLock::new(|| {
                  tool = excluded.tool, status = excluded.status, input = excluded.input, output = excluded.output,
                  error = excluded.error, duration_ms = excluded.duration_ms, turn_number = excluded.turn_number,
                  version = tool_calls.version + 1, updated_at = clock_timestamp()
+         ), about AS MATERIALIZED (
+             SELECT complete.tenant_id, complete.run_id, about.*
+             FROM UNNEST((SELECT $34), $35, $36, $37, $38) AS about (lease, session_id, instructions, branch, model)
+             JOIN complete ON complete.lease = about.lease
          ), progress AS (
              UPDATE agent_runs AS run
              SET provider_session_id = coalesce(about.session_id, run.provider_session_id),
@@ -215,26 +223,25 @@ pub(super) static EVERYTHING: LazyLock<String> = LazyLock::new(|| {
                  model = coalesce(about.model, run.model),
                  version = run.version + 1,
                  updated_at = clock_timestamp()
-             FROM UNNEST((SELECT $34), $35, $36, $37, $38) AS about (lease, session_id, instructions, branch, model)
-             JOIN complete ON complete.lease = about.lease
-             WHERE run.tenant_id = complete.tenant_id AND run.id = complete.run_id
+             FROM about
+             WHERE run.tenant_id = about.tenant_id AND run.id = about.run_id
          ), counted AS (
              {}
-         ), steps AS (
-             SELECT run_id, step_key, id FROM kept_steps
-             UNION ALL
-             SELECT run_id, step_key, id FROM named
+         ), steps AS MATERIALIZED (
+             SELECT jsonb_object_agg(run_id || ' ' || step_key, id) AS ids FROM (
+                 SELECT run_id, step_key, id FROM kept_steps UNION ALL SELECT run_id, step_key, id FROM named
+             ) AS step
          ), recorded AS (
              INSERT INTO agent_events (tenant_id, agent_run_id, run_attempt_id, step_id, seq, ts, type, payload_json)
-             SELECT complete.tenant_id, complete.run_id, complete.token, steps.id, complete.last_seq + event.place,
-                    complete.ts, event.type, event.payload::jsonb
+             SELECT complete.tenant_id, complete.run_id, complete.token,
+                    (steps.ids ->> (complete.run_id || ' ' || event.step_key))::bigint,
+                    complete.last_seq + event.place, complete.ts, event.type, event.payload::jsonb
              FROM UNNEST((SELECT $5), $6, $7, $8, $9) AS event (lease, place, type, payload, step_key)
              JOIN complete ON complete.lease = event.lease
-             LEFT JOIN steps ON steps.run_id = complete.run_id AND steps.step_key = event.step_key
+             CROSS JOIN steps
              ORDER BY event.lease, event.place
          )
-         SELECT held.lease, complete.lease IS NOT NULL AS is_complete, held.last_seq, held.ts
-         FROM held LEFT JOIN complete ON complete.lease = held.lease",
+         SELECT lease, {IS_COMPLETE} AS is_complete, last_seq, ts FROM held",
         *LOCKED,
         counted("complete WHERE count > 0")
     )
