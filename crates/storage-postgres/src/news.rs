@@ -1,6 +1,6 @@
 //! Says what happened: to those in this process at once, and to other processes by the database.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,9 @@ struct Inner {
 /// How far a log that is followed here is known here.
 struct Head {
     tenant: Id<Tenant>,
-    followers: usize,
+    /// How far each has read it by itself.
+    followers: BTreeMap<u64, Seq>,
+    /// How far all who follow it know it.
     seq: Seq,
     fetching: Fetching,
 }
@@ -135,13 +137,18 @@ impl News {
         self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that somebody here follows a log, of which everything up to `seq` is known.
+    /// Notes that somebody here follows a log, who has read it up to `seq`; others may not have come so far.
     pub(crate) fn follow(&self, tenant: Id<Tenant>, run: Id<AgentRun>, seq: Seq) -> Following {
         let mut heads = self.heads();
-        let head = heads.entry(run).or_insert(Head { tenant, followers: 0, seq, fetching: Fetching::No });
-        head.followers += 1;
-        head.seq = head.seq.max(seq);
-        Following { news: self.clone(), run }
+        let head = heads.entry(run).or_insert_with(|| Head {
+            tenant,
+            followers: BTreeMap::new(),
+            seq,
+            fetching: Fetching::No,
+        });
+        let follower = head.followers.last_key_value().map_or(0, |(last, _)| last + 1);
+        head.followers.insert(follower, seq);
+        Following { news: self.clone(), run, follower }
     }
 
     /// What to read of a log that another process has written to, if somebody here follows it and nobody reads yet.
@@ -187,13 +194,16 @@ impl News {
 pub(crate) struct Following {
     news: News,
     run: Id<AgentRun>,
+    follower: u64,
 }
 
 impl Following {
-    /// Notes how far it has come.
+    /// Notes how far it has read the log by itself.
     pub(crate) fn reached(&self, seq: Seq) {
         if let Some(head) = self.news.heads().get_mut(&self.run) {
-            head.seq = head.seq.max(seq);
+            head.followers.insert(self.follower, seq);
+            let of_all = head.followers.values().min().copied();
+            head.seq = head.seq.max(of_all.unwrap_or(seq));
         }
     }
 }
@@ -202,8 +212,8 @@ impl Drop for Following {
     fn drop(&mut self) {
         let mut heads = self.news.heads();
         if let Some(head) = heads.get_mut(&self.run) {
-            head.followers -= 1;
-            if head.followers == 0 {
+            head.followers.remove(&self.follower);
+            if head.followers.is_empty() {
                 heads.remove(&self.run);
             }
         }
@@ -364,13 +374,17 @@ mod tests {
         let (news, run) = (News::new(None), Id::new(1));
         assert_eq!(news.fetch(run), None, "nobody follows");
         let first = news.follow(Id::new(5), run, 3);
-        let second = news.follow(Id::new(5), run, 2);
-        assert_eq!(news.fetch(run), Some((Id::new(5), 3)));
+        let second = news.follow(Id::new(5), run, 4);
+        assert_eq!(news.fetch(run), Some((Id::new(5), 3)), "what the second one has read, the first has not");
         assert_eq!(news.fetch(run), None, "somebody reads already");
-        second.reached(4);
-        assert_eq!(news.fetched(run), Some(4), "there was news since");
+        second.reached(6);
+        assert_eq!(news.fetched(run), Some(3), "there was news since");
         assert_eq!(news.fetched(run), None);
-        assert_eq!(news.fetch(run), Some((Id::new(5), 4)));
+        first.reached(5);
+        assert_eq!(news.fetch(run), Some((Id::new(5), 5)));
+        assert_eq!(news.fetched(run), None);
+        news.here(run, 7, &[]);
+        assert_eq!(news.fetch(run), Some((Id::new(5), 7)), "all were told");
         drop((first, second));
         assert_eq!(news.fetched(run), None);
         assert!(news.heads().is_empty());

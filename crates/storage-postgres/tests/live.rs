@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use lime_core::ports::{EventLog, EventStream, Live, Queue, Request};
 use lime_core::runs::{AgentEvent, AgentRun, Failure, FailureKind, Outcome, RunEvent, Seq};
 use lime_core::{Id, Scope};
+use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 use tokio::time::timeout;
 
@@ -66,6 +67,31 @@ async fn say(storage: &PgStorage, lease: &lime_core::runs::Lease, count: usize) 
     for n in 0..count {
         storage.append(lease, vec![log(n.to_string())].into()).await.unwrap();
     }
+}
+
+/// Lets a stream come to the end of the log, where it waits for news.
+async fn rest(stream: &mut EventStream) {
+    assert!(timeout(Duration::from_millis(300), stream.next()).await.is_err(), "there is more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_has_read_what_is_new_keeps_it_from_nobody() {
+    let Some(fresh) = database().await else { return };
+    let here = connected(&fresh, false).await;
+    let there = told(&fresh).await;
+    let (scope, project) = scene(&here).await;
+    submit(&here, &scope, &project).await;
+    let lease = claim(&here, LONG).await.lease;
+    let mut first = there.subscribe(&scope, lease.run, 0);
+    upto(&mut first, 1, 2).await;
+    rest(&mut first).await;
+    say(&here, &lease, 1).await;
+    let mut second = there.subscribe(&scope, lease.run, 0);
+    upto(&mut second, 1, 3).await;
+    rest(&mut second).await;
+    let word = format!("NOTIFY lime, '1 ff l{}'", lease.run);
+    here.connection().execute_unprepared(&word).await.unwrap();
+    upto(&mut first, 3, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
