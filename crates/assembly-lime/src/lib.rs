@@ -2,7 +2,7 @@
 
 pub use lime_core::*;
 pub use lime_engine::{
-    Factory, FactoryBuilder, KeepWorktree, RunningWorker, SystemClock, Worker, WorkerConfig,
+    Factory, FactoryBuilder, KeepWorktree, RunningWorker, SystemClock, SystemEntropy, Worker, WorkerConfig,
 };
 
 /// Local git: repositories on disk or at any clonable URL, and a worktree for each attempt.

@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod control;
 mod effects;
+mod entropy;
 mod factory;
 mod heartbeat;
 mod paths;
@@ -28,5 +29,6 @@ mod worker;
 
 pub use clock::SystemClock;
 pub use config::{KeepWorktree, WorkerConfig};
+pub use entropy::SystemEntropy;
 pub use factory::{Factory, FactoryBuilder};
 pub use worker::{RunningWorker, Worker};

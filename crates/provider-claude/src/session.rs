@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lime_core::Result;
-use lime_core::governance::Redactor;
+use lime_core::governance::{Redactor, SessionRedactor};
 use lime_core::ports::{AgentSession, SessionReport, ToolAnswer};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Limit, Outcome, ToolStatus, Usage};
 use lime_provider_cli::{CliExit, CliProcess, Line, ReadError, StopPlan};
@@ -42,7 +42,7 @@ pub(crate) struct ClaudeSession {
     events: VecDeque<AgentEvent>,
     translator: Translator,
     questions: Questions,
-    redactor: Redactor,
+    redactor: SessionRedactor,
     /// The most calls of the model; the CLI itself counts them anew in each of its turns.
     max_turns: Option<u32>,
     began: Instant,
@@ -86,7 +86,7 @@ impl ClaudeSession {
             events: VecDeque::new(),
             translator: Translator::new(),
             questions: parts.questions,
-            redactor: parts.redactor,
+            redactor: SessionRedactor::new(parts.redactor),
             max_turns: parts.max_turns,
             began: Instant::now(),
             stage: Stage::Works,
@@ -110,8 +110,13 @@ impl ClaudeSession {
         if let Stage::Works = self.stage {
             self.watch(&events);
         }
-        let redactor = &self.redactor;
-        self.events.extend(events.into_iter().map(|event| redactor.event(event).bounded()));
+        self.tell(events);
+    }
+
+    fn tell(&mut self, events: Vec<AgentEvent>) {
+        let Self { redactor, .. } = self;
+        let clean = events.into_iter().flat_map(|event| redactor.events(event)).map(AgentEvent::bounded);
+        self.events.extend(clean);
     }
 
     /// Ends the session where it is done, has reached a limit, or gets round its questions.
@@ -215,7 +220,8 @@ impl ClaudeSession {
     }
 
     fn ended(&mut self, exit: CliExit) {
-        self.events.extend(self.translator.close(self.began.elapsed()));
+        let events = self.translator.close(self.began.elapsed());
+        self.tell(events);
         self.stage = Stage::Ended(exit);
     }
 
@@ -289,7 +295,7 @@ impl AgentSession for ClaudeSession {
             facts.notes = exit.notes();
         }
         let Self { translator, decided, redactor, .. } = *self;
-        let report = redactor.report(translator.finish(&facts));
+        let report = redactor.redactor().report(translator.finish(&facts));
         SessionReport { outcome: decided.unwrap_or(report.outcome), ..report }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::governance::Redactor;
+use lime_core::governance::{Redactor, SessionRedactor};
 use lime_core::ports::{AgentSession, SessionReport, ToolAnswer};
 use lime_core::runs::{AgentEvent, Failure, FailureKind, Outcome, Usage};
 use lime_core::{Error, ErrorKind, Result};
@@ -53,7 +53,7 @@ pub(crate) struct CodexSession {
     looked: Instant,
     limits: Limits,
     translator: Translator,
-    redactor: Redactor,
+    redactor: SessionRedactor,
     events: VecDeque<AgentEvent>,
     stage: Stage,
     /// How it ended as far as this side decided it.
@@ -105,7 +105,7 @@ impl CodexSession {
             looked: Instant::now(),
             limits: parts.limits,
             translator: parts.translator,
-            redactor: parts.redactor,
+            redactor: SessionRedactor::new(parts.redactor),
             events: VecDeque::new(),
             stage: Stage::Starts(Instant::now() + START_PATIENCE),
             verdict: None,
@@ -158,10 +158,11 @@ impl CodexSession {
 
     /// Hears a line: translates it, answers it, and sees whether the run goes on.
     fn take(&mut self, line: &CliLine) {
-        let clean = self.redactor.text(&line.text);
+        let clean = self.redactor.redactor().text(&line.text).into_owned();
         if let Some(bytes) = line.truncated {
-            let events = self.translator.cut_line(&clean, bytes);
-            self.events.extend(events);
+            for event in self.translator.cut_line(&clean, bytes) {
+                self.tell(event);
+            }
             return;
         }
         let read = Line::read(&clean);
@@ -182,7 +183,7 @@ impl CodexSession {
                 AgentEvent::Usage(usage) => self.check(usage),
                 _ => {}
             }
-            self.events.push_back(event.bounded());
+            self.tell(event);
         }
         let goes_on = matches!(self.stage, Stage::Starts(_) | Stage::Works) && self.dialogue.is_unanswered();
         if self.dialogue.was_refused() || (self.translator.has_ended() && !goes_on) {
@@ -220,9 +221,8 @@ impl CodexSession {
         }
     }
 
-    /// Tells what did not come over the wire, where secrets are hidden in each line.
     fn tell(&mut self, event: AgentEvent) {
-        self.events.push_back(self.redactor.event(event).bounded());
+        self.events.extend(self.redactor.events(event).map(AgentEvent::bounded));
     }
 
     /// The thread is there: it is kept, and it is seen whether the run's limits can be.
@@ -295,7 +295,9 @@ impl CodexSession {
     }
 
     fn ended(&mut self, exit: CliExit) {
-        self.events.extend(self.translator.close_calls());
+        for event in self.translator.close_calls() {
+            self.tell(event);
+        }
         self.exit = Some(exit);
         self.stage = Stage::Ended;
     }
@@ -376,7 +378,7 @@ impl AgentSession for CodexSession {
             facts = Exit {
                 code: exit.code,
                 signal: exit.signal,
-                stderr: redactor.text(&exit.stderr_tail).into_owned(),
+                stderr: redactor.redactor().text(&exit.stderr_tail).into_owned(),
             };
         }
         let mut report = translator.finish(&facts);

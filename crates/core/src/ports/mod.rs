@@ -7,8 +7,10 @@
 mod agent;
 mod approvals;
 mod clock;
+mod entropy;
 mod events;
 mod instructions;
+mod keys;
 mod queue;
 mod repo;
 mod storage;
@@ -17,8 +19,10 @@ mod workspace;
 pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec, ToolAnswer};
 pub use approvals::{Approvals, Question};
 pub use clock::Clock;
+pub use entropy::Entropy;
 pub use events::{EventLog, EventStream, Live, Progress, Record};
 pub use instructions::{InstructionSource, RunTarget};
+pub use keys::KeyWrapper;
 pub use queue::{
     Claim, Claimant, Handback, HandbackReason, Queue, QueueDepth, Request, Settlement, Signals, WorkerName,
 };
@@ -31,7 +35,9 @@ pub use self::{
     agent::{MockAgentProvider, MockAgentSession},
     approvals::MockApprovals,
     clock::MockClock,
+    entropy::MockEntropy,
     instructions::MockInstructionSource,
+    keys::MockKeyWrapper,
     queue::MockQueue,
     repo::MockRepoProvider,
     workspace::MockWorkspaces,

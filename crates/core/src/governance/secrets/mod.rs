@@ -1,0 +1,8 @@
+//! Secrets at rest: each value is sealed with a key of its tenant, and those keys are wrapped by a master key.
+
+mod cipher;
+mod data_key;
+mod master_keys;
+
+pub use data_key::{Cell, DataKey, DataKeyBytes, Sealed, TenantKey};
+pub use master_keys::{MasterKeyId, MasterKeys, WrappedKey};
