@@ -71,8 +71,8 @@ fn calls_that_are_not_meant_pass() {
 fn a_call_waits_for_its_answer() {
     let mut place = place(&["shell(git push *)"], Sandbox::WorkspaceWrite);
     let one = place.call("one", "Bash", "git push origin main");
-    let two = place.call("two", "Bash", "cd x; git push");
-    let three = place.call("three", "Bash", "git push -f");
+    let two = place.call("two", "Bash", "cd x; git pull");
+    let three = place.call("three", "Bash", "cd x; git push");
     let mut asked: Vec<String> = place
         .judged()
         .into_iter()
@@ -82,8 +82,8 @@ fn a_call_waits_for_its_answer() {
         })
         .collect();
     asked.sort();
-    assert_eq!(asked, ["one shell \"git push origin main\"", "three shell \"git push -f\""]);
-    assert_eq!(end(two), (Some(0), String::new()), "`git push` alone is not meant");
+    assert_eq!(asked, ["one shell \"git push origin main\"", "three shell \"cd x; git push\""]);
+    assert_eq!(end(two), (Some(0), String::new()), "a pull is not meant");
     assert_eq!(place.gate.answer("two", ToolAnswer::Allow), None);
     let denied = place.gate.answer("three", ToolAnswer::Deny("Not today.\nNever.".into())).unwrap();
     assert_eq!((denied.0.tool.as_str(), denied.1.as_str()), ("shell", "Not today.\nNever."));
