@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 
 const CLAUDE: ProviderId = ProviderId::from_static("claude");
 const CODEX: ProviderId = ProviderId::from_static("codex");
-const HOME: &str = "/work/app";
+const HOME: &str = "/srv/app";
 
 fn list(layer: ToolLayer, tools: &[&str]) -> Allowlist {
     Allowlist::parse(layer, tools).unwrap()
@@ -122,15 +122,15 @@ fn a_command_is_allowed_if_every_part_of_it_is() {
 fn a_patch_is_allowed_if_every_file_of_it_is() {
     let src = list(ToolLayer::Run, &["Write(src/*)"]);
     let may = |tool: &str, input: Json| denial(&src, tool, &input).is_none();
-    assert!(may("Write", json!({ "file_path": "/work/app/src/a.rs" })));
+    assert!(may("Write", json!({ "file_path": "/srv/app/src/a.rs" })));
     assert!(may(
         "apply_patch",
-        json!({ "changes": [{ "path": "src/a.rs" }, { "path": "/work/app/src/b.rs" }] })
+        json!({ "changes": [{ "path": "src/a.rs" }, { "path": "/srv/app/src/b.rs" }] })
     ));
     assert!(!may("apply_patch", json!({ "changes": [{ "path": "src/a.rs" }, { "path": "b.rs" }] })));
     assert!(!may("apply_patch", json!({ "changes": [{ "path": "src/a.rs", "movedTo": "/etc/x" }] })));
     assert!(!may("Write", json!({ "file_path": "src/../../etc/passwd" })));
-    assert!(!may("Write", json!({ "file_path": "/work/app2/src/a.rs" })));
+    assert!(!may("Write", json!({ "file_path": "/srv/app2/src/a.rs" })));
     assert!(!may("Edit", json!({ "file_path": "src/a.rs" })));
 }
 
@@ -153,9 +153,9 @@ fn what_is_never_called_is_not_however_it_is_written() {
         assert!(!runs(&never, command), "{command}");
     }
     assert!(runs(&never, "git commit -m 'then; git push'") && runs(&never, "git pull"));
-    assert!(denial(&never, "Write", &json!({ "file_path": "/work/app/./.env" })).is_some());
+    assert!(denial(&never, "Write", &json!({ "file_path": "/srv/app/./.env" })).is_some());
     assert!(denial(&never, "Write", &json!({ "file_path": "x/../.env" })).is_some());
-    assert_eq!(denial(&never, "Write", &json!({ "file_path": "/work/app/a" })), None);
+    assert_eq!(denial(&never, "Write", &json!({ "file_path": "/srv/app/a" })), None);
     assert_eq!(denial(&never, "Task", &json!({})), Some(WhyDenied::Never(patterns(&["Task"])[0].clone())));
 }
 
@@ -179,10 +179,10 @@ fn grants_are_what_all_layers_have() {
     let wide = list(ToolLayer::Default, &["Read", "Bash", "mcp__*", "Edit"]);
     let narrow = list(ToolLayer::Run, &["Bash(git *)", "mcp__shop__*", "WebFetch", "apply_patch"]);
     assert_eq!(granted(&wide.narrow(&narrow)), ["Bash(git *)", "Edit & apply_patch", "mcp__shop__*"]);
-    let (whole, below) = (["Write(/work/app/src/*)"], ["Write(src/*)"]);
+    let (whole, below) = (["Write(/srv/app/src/*)"], ["Write(src/*)"]);
     for (first, second) in [(whole, below), (below, whole)] {
         let paths = list(ToolLayer::Default, &first).narrow(&list(ToolLayer::Run, &second));
-        assert_eq!(granted(&paths), ["Write(/work/app/src/*) & Write(src/*)"]);
+        assert_eq!(granted(&paths), ["Write(/srv/app/src/*) & Write(src/*)"]);
         assert_eq!(denial(&paths, "Write", &json!({ "file_path": "src/a.rs" })), None);
     }
     let tail = list(ToolLayer::Agent, &["Bash(* --dry-run)", "Bash(cargo *)"]);
@@ -215,7 +215,7 @@ const PATTERNS: &[&str] = &[
     "Edit",
     "Write(src/*)",
     "Write(*.rs)",
-    "Write(/work/app/src/*)",
+    "Write(/srv/app/src/*)",
     "Write(*/src/*.rs)",
     "apply_patch",
     "apply_patch(*.rs)",
@@ -243,7 +243,7 @@ const COMMANDS: &[&str] = &[
     "git log > x",
     "",
 ];
-const PATHS: &[&str] = &["src/a.rs", "/work/app/src/a.rs", "a.rs", "/etc/src/b.rs", "src/../x", "src/a.txt"];
+const PATHS: &[&str] = &["src/a.rs", "/srv/app/src/a.rs", "a.rs", "/etc/src/b.rs", "src/../x", "src/a.txt"];
 
 fn layer() -> impl Strategy<Value = Allowlist> {
     let some = |most| subsequence(PATTERNS.to_vec(), 0..=most);

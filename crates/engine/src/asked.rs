@@ -54,6 +54,11 @@ impl Asked {
         });
     }
 
+    /// Whether anybody has said anything to the run, as far as is known.
+    pub(crate) fn has_inputs(&self) -> bool {
+        self.0.borrow().inputs > 0
+    }
+
     pub(crate) fn knock(&self) {
         self.0.send_modify(|news| news.knocks += 1);
     }

@@ -1,4 +1,3 @@
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use lime_core::ports::WorkerName;
@@ -56,8 +55,7 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         let host = std::env::var("HOSTNAME").ok().filter(|host| host.len() <= 150);
         // Containers have the same process ids; workers go by their names.
-        let host =
-            host.unwrap_or_else(|| format!("worker-{:04x}", RandomState::new().hash_one(()) % 0x1_0000));
+        let host = host.unwrap_or_else(|| format!("worker-{:04x}", fastrand::u16(..)));
         let name = format!("{host}-{}", std::process::id());
         Self {
             name: WorkerName::parse(name).expect("a host's name and a number are within the limits"),

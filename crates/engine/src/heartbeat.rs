@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use lime_core::ports::{Signals, Storage};
+use lime_core::ports::Storage;
 use lime_core::runs::Lease;
 use lime_core::{ErrorKind, Result};
 use tokio::time::{sleep, timeout};
@@ -45,7 +45,7 @@ pub(crate) async fn beat(storage: &dyn Storage, lease: Lease, config: &WorkerCon
             return asked.ask(Stop::Lost);
         };
         match beaten {
-            Ok(_) => {
+            Ok(()) => {
                 held_until = begun + config.lease;
                 wait = config.heartbeat;
                 trouble = Backoff::new(LEAST, config.heartbeat);
@@ -72,7 +72,7 @@ pub(crate) async fn once(
     lease: Lease,
     config: &WorkerConfig,
     asked: &Asked,
-) -> Result<Signals> {
+) -> Result<()> {
     let signals = storage.heartbeat(&lease, config.lease).await?;
     if signals.pause {
         asked.ask(Stop::Pause);
@@ -81,5 +81,5 @@ pub(crate) async fn once(
         asked.ask(Stop::Cancel);
     }
     asked.inputs(signals.inputs);
-    Ok(signals)
+    Ok(())
 }

@@ -26,7 +26,7 @@ use crate::words::words;
 ///
 /// let list = |layer, tools: &[&str]| Allowlist::parse(layer, tools).unwrap();
 /// let run = list(ToolLayer::Default, &["Read", "Bash"]).narrow(&list(ToolLayer::Run, &["Bash(git *)"]));
-/// let may = |command: &str| run.check("Bash", &json!({ "command": command }), "/work/app".as_ref()).is_ok();
+/// let may = |command: &str| run.check("Bash", &json!({ "command": command }), "/srv/app".as_ref()).is_ok();
 /// assert!(may("git status && git log") && !may("git status; rm -rf /") && !may("git log $(rm x)"));
 /// ```
 ///

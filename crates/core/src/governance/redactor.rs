@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -21,8 +22,8 @@ pub struct Redactor(Vec<SecretString>);
 
 /// Hides secrets in the events of one session, those too that come in two pieces of a text or more.
 ///
-/// - What may be the beginning of a secret is held back until more has come, or another kind of event.
-#[derive(Debug)]
+/// - What may be the beginning of a secret is held back until more has come, or another kind of event. `Debug` never
+///   shows it.
 pub struct SessionRedactor {
     redactor: Redactor,
     held: Zeroizing<String>,
@@ -118,14 +119,20 @@ impl Redactor {
             Json::String(text) => self.hide(text),
             Json::Array(items) => items.iter_mut().for_each(|item| self.hide_in_json(item)),
             Json::Object(fields) => {
-                let clean = std::mem::take(fields).into_iter().map(|(name, mut field)| {
-                    self.hide_in_json(&mut field);
-                    (self.text(&name).into_owned(), field)
-                });
-                *fields = clean.collect();
+                fields.values_mut().for_each(|field| self.hide_in_json(field));
+                if fields.keys().any(|name| matches!(self.text(name), Cow::Owned(_))) {
+                    let clean = std::mem::take(fields).into_iter();
+                    *fields = clean.map(|(name, field)| (self.text(&name).into_owned(), field)).collect();
+                }
             }
             Json::Null | Json::Bool(_) | Json::Number(_) => {}
         }
+    }
+}
+
+impl fmt::Debug for SessionRedactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionRedactor").field("redactor", &self.redactor).finish_non_exhaustive()
     }
 }
 
@@ -291,6 +298,16 @@ mod tests {
         }
         let each: Vec<&str> = text.split("").collect();
         assert_eq!(told(&redactor, &each), expected);
+    }
+
+    #[test]
+    fn what_is_held_back_is_never_shown() {
+        let mut session = SessionRedactor::new(Redactor::new(&[SecretString::from("abcdefgh")]));
+        assert_eq!(session.events(AgentEvent::Delta { text: "abcdefg".into() }).count(), 0);
+        assert!(!format!("{session:?}").contains("abc"));
+        let names = AgentEvent::Unknown(json!({ "of abcdefgh": { "kept": 1 }, "other": "abcdefgh" }));
+        let hidden = AgentEvent::Unknown(json!({ "of [secret]": { "kept": 1 }, "other": "[secret]" }));
+        assert_eq!(session.redactor().event(names), hidden);
     }
 
     #[test]

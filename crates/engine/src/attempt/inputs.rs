@@ -14,10 +14,12 @@ impl Attempt {
     /// What people said that no agent has heard yet, in order.
     pub(super) async fn undelivered(&self) -> Result<Vec<Stored<RunInput>>> {
         let (scope, storage) = (self.claim.scope(), &*self.parts.storage);
-        // The line knows whether anybody has ever said anything, and tells all attempts that ask in one go.
-        let beat = || heartbeat::once(storage, self.claim.lease, &self.config, &self.asked);
-        if persist(beat).await?.inputs == 0 {
-            return Ok(Vec::new());
+        if !self.asked.has_inputs() {
+            // The line knows whether anybody has said anything, and tells all attempts that ask in one go.
+            persist(|| heartbeat::once(storage, self.claim.lease, &self.config, &self.asked)).await?;
+            if !self.asked.has_inputs() {
+                return Ok(Vec::new());
+            }
         }
         let unheard = || {
             Query::all()
