@@ -8,8 +8,9 @@ use lime_core::planning::Project;
 use lime_core::ports::{Approvals, Question};
 use lime_core::runs::{AgentEvent, AgentRun, Lease, RunAttempt, RunEvent, RunSignal, RunStatus, Seq};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
+use crate::connections::Transaction;
 use crate::error::{Doing, about, unnamed};
 use crate::events::{self, Batch, Place};
 use crate::fence::{self, HELD, PLACES, key};
@@ -24,7 +25,7 @@ impl Approvals for PgStorage {
         const OPERATION: &str = "approvals.ask";
         let (this, lease) = (self.clone(), *lease);
         let work = async move {
-            let tx = this.begin(OPERATION).await?;
+            let tx = this.begin_as(lease.tenant, OPERATION).await?;
             let mut asking = Asking::under(&tx, OPERATION, &lease).await?;
             let approval = asking.ask(&lease, question).await?;
             if approval.status == ApprovalStatus::Pending && asking.status == RunStatus::Running {
@@ -49,7 +50,7 @@ impl Approvals for PgStorage {
         let (this, scope) = (self.clone(), scope.clone());
         let span = span(OPERATION, scope.tenant(), Approval::TABLE);
         let work = async move {
-            let tx = this.begin(OPERATION).await?;
+            let tx = this.begin_as(scope.tenant(), OPERATION).await?;
             fence::hold(&tx, &scope, OPERATION).await?;
             let run = find(&tx, OPERATION, scope.tenant(), approval, "").await?.0.run_id;
             let asking = Asking::of(&tx, OPERATION, scope.tenant(), run).await?;
@@ -79,7 +80,7 @@ impl Approvals for PgStorage {
         const OPERATION: &str = "approvals.answer";
         let (this, lease) = (self.clone(), *lease);
         let work = async move {
-            let tx = this.begin(OPERATION).await?;
+            let tx = this.begin_as(lease.tenant, OPERATION).await?;
             let mut asking = Asking::under(&tx, OPERATION, &lease).await?;
             let (found, _) = find(&tx, OPERATION, lease.tenant, approval, "").await?;
             if found.run_id != lease.run {
@@ -100,7 +101,7 @@ impl Approvals for PgStorage {
 
 /// A question, and the database's time.
 async fn find(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     operation: &'static str,
     tenant: Id<Tenant>,
     approval: Id<Approval>,
@@ -119,7 +120,7 @@ async fn find(
 
 /// A run that asks, its place in the line locked, and what its log will tell.
 struct Asking<'a> {
-    tx: &'a DatabaseTransaction,
+    tx: &'a Transaction,
     operation: &'static str,
     /// Where its place is.
     table: &'static str,
@@ -149,7 +150,7 @@ struct Columns {
 
 impl<'a> Asking<'a> {
     /// The run of a lease that holds.
-    async fn under(tx: &'a DatabaseTransaction, operation: &'static str, lease: &Lease) -> Result<Self> {
+    async fn under(tx: &'a Transaction, operation: &'static str, lease: &Lease) -> Result<Self> {
         let condition = format!("place.tenant_id = $1 AND place.run_id = $2 AND place.token = $3 AND {HELD}");
         let held = Self::lock(tx, operation, "run_leases", &condition, key(lease, [])).await?;
         held.ok_or_else(|| Error::stale_lease(operation, lease))
@@ -157,7 +158,7 @@ impl<'a> Asking<'a> {
 
     /// A run that has not ended, whoever works it.
     async fn of(
-        tx: &'a DatabaseTransaction,
+        tx: &'a Transaction,
         operation: &'static str,
         tenant: Id<Tenant>,
         run: Id<AgentRun>,
@@ -174,7 +175,7 @@ impl<'a> Asking<'a> {
 
     /// The place first and then the run, as everybody does.
     async fn lock(
-        tx: &'a DatabaseTransaction,
+        tx: &'a Transaction,
         operation: &'static str,
         table: &'static str,
         condition: &str,

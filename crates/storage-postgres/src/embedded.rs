@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use lime_core::{Error, ErrorKind, Result};
 use pglite_oxide::{PgliteServer, extensions};
-use sea_orm::ConnectOptions;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
+use crate::error::unnamed;
 use crate::{PgStorage, PoolOptions};
 
 /// A PostgreSQL 17 in the process (PGlite on WebAssembly, by `pglite-oxide`), with its data in a folder.
@@ -80,9 +81,8 @@ impl Embedded {
         let starting = tokio::task::spawn_blocking(move || Engine::start(&folder, folders)).await;
         let crashed = |_| Error::new(ErrorKind::Unexpected, OPERATION, "the engine crashed while it started");
         let engine = starting.map_err(crashed)??;
-        let mut connect = ConnectOptions::new(engine.url());
-        // One connection for good: another one would start another engine.
-        connect.min_connections(1).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+        let unread = |_| Error::new(ErrorKind::Unexpected, OPERATION, "the engine's address cannot be read");
+        let connect = engine.url().parse::<PgConnectOptions>();
         let options = PoolOptions {
             max_connections: 1,
             acquire_timeout: Self::ACQUIRE_TIMEOUT,
@@ -90,10 +90,13 @@ impl Embedded {
             notify: false,
             ..PoolOptions::default()
         };
-        let opened = PgStorage::open(connect, &options).await;
+        // One connection for good: another one would start another engine.
+        let opened = connect.map_err(unread).map(|connect| PgStorage::open(connect, &options, true));
         // From here on the engine is dropped off the runtime, whatever happens.
         let this = opened.map(|storage| Self { storage, engine: Some(engine) })?;
         this.storage.migrate().await?;
+        // The one connection, which clones of the storage keep.
+        this.storage.connection().ping().await.map_err(|error| unnamed(OPERATION, &error))?;
         Ok(this)
     }
 }

@@ -19,6 +19,7 @@
 
 mod approvals;
 mod batch;
+mod connections;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
@@ -28,6 +29,7 @@ mod listen;
 mod migrations;
 mod news;
 mod nul;
+mod pool;
 mod queue;
 mod retention;
 mod row;
@@ -39,6 +41,7 @@ mod tenants;
 #[cfg(feature = "testing")]
 mod testing;
 
+pub use connections::{Connections, Transaction};
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 pub use migrations::Migrator;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use lime_core::identity::Tenant;
 use lime_core::runs::{AgentRun, Seq};
 use lime_core::{Id, Topic};
+use sea_orm::SqlxError;
 use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
 use sea_orm::sqlx::{Error, Executor};
-use sea_orm::{DatabaseConnection, SqlxError};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::connections::Connections;
 use crate::events;
 use crate::news::{CHANNEL, News, Notice};
 
@@ -38,7 +39,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Starts it, if there are others to listen to and it does not run yet.
-    pub(crate) fn start(&self, news: &News, db: &DatabaseConnection) {
+    pub(crate) fn start(&self, news: &News, db: &Connections) {
         if !news.has_others() {
             return;
         }
@@ -71,7 +72,7 @@ impl Drop for Listener {
 #[derive(Clone)]
 struct Ear {
     news: News,
-    db: DatabaseConnection,
+    db: Connections,
     readers: Arc<Semaphore>,
 }
 
@@ -111,8 +112,7 @@ impl Ear {
     }
 
     async fn connect(&self) -> Result<PgListener, SqlxError> {
-        let options = self.db.get_postgres_connection_pool().connect_options();
-        let options = options.as_ref().clone().application_name("assembly-lime listener");
+        let options = self.db.pool().connect_options().clone().application_name("assembly-lime listener");
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE)

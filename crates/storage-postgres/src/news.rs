@@ -9,8 +9,9 @@ use std::time::Duration;
 use lime_core::identity::Tenant;
 use lime_core::runs::{AgentEvent, AgentRun, RunEvent, Seq};
 use lime_core::{Id, LiveHub, Topic};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use sea_orm::{ConnectionTrait, DbErr};
 
+use crate::connections::Connections;
 use crate::storage::sql;
 
 /// The channel of `NOTIFY`.
@@ -56,7 +57,7 @@ enum Fetching {
 struct Outgoing {
     /// Who tells it, so that nobody is told by itself.
     me: u64,
-    db: DatabaseConnection,
+    db: Connections,
     pending: Mutex<Pending>,
 }
 
@@ -74,7 +75,7 @@ impl AsRef<LiveHub> for News {
 
 impl News {
     /// With a database, other processes are told too.
-    pub(crate) fn new(others: Option<DatabaseConnection>) -> Self {
+    pub(crate) fn new(others: Option<Connections>) -> Self {
         let me = RandomState::new().build_hasher().finish();
         let outgoing = others.map(|db| Outgoing { me, db, pending: Mutex::default() });
         Self(Arc::new(Inner { hub: LiveHub::default(), heads: Mutex::default(), outgoing }))

@@ -182,7 +182,8 @@ impl PgStorage {
         if !month.is_free(&tx, PURGED, before).await? {
             return Ok(false);
         }
-        let dropped = tx.execute_unprepared(&format!("DROP TABLE IF EXISTS {}", month.name)).await;
+        let drop = sql("SELECT agent_events_drop_month($1)", [month.name.as_str().into()]);
+        let dropped = tx.execute_raw(drop).await;
         dropped.map_err(|error| unnamed(PURGE, &error))?;
         commit(PURGE, tx).await?;
         Ok(true)

@@ -1,22 +1,26 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lime_core::identity::Tenant;
-use lime_core::{Error, ErrorKind, Id, LiveHub, Result};
+use lime_core::{Error, ErrorKind, Id, LiveHub, Result, Scope};
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, Statement,
-    TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlxError, SqlxPostgresConnector,
+    Statement, TransactionTrait, Value,
 };
 use sea_orm_migration::MigratorTrait;
+use tokio::time::sleep;
 use tracing::{Instrument, Span};
 
-use crate::Migrator;
-use crate::error::connecting;
+use crate::connections::{Connections, Transaction};
+use crate::error::{connecting, unnamed};
 use crate::events::Appender;
 use crate::listen::Listener;
 use crate::news::News;
+use crate::pool::{Pool, PoolSettings, Whom};
 use crate::queue::Lines;
-use crate::retention;
+use crate::{Migrator, retention};
 
 /// Everything that is stored, in a PostgreSQL database; clones share their connections.
 ///
@@ -37,7 +41,8 @@ struct Shared {
 /// it holds on to them.
 #[derive(Clone)]
 pub(crate) struct Base {
-    pub(crate) db: DatabaseConnection,
+    /// They serve all tenants.
+    pub(crate) db: Connections,
     pub(crate) news: News,
     pub(crate) live_poll: Duration,
     /// How many transactions of one kind may be under way at once.
@@ -87,81 +92,144 @@ impl AsRef<LiveHub> for PgStorage {
 }
 
 impl Base {
-    pub(crate) async fn begin(&self, operation: &'static str) -> Result<DatabaseTransaction> {
-        self.db.begin().await.map_err(|error| crate::error::unnamed(operation, &error))
+    /// Begins a transaction that sees all tenants.
+    pub(crate) async fn begin(&self, operation: &'static str) -> Result<Transaction> {
+        self.db.begin().await.map_err(|error| unnamed(operation, &error))
+    }
+
+    /// The connections of one tenant.
+    pub(crate) fn of(&self, tenant: Id<Tenant>) -> Connections {
+        self.db.serving(Whom::Tenant(tenant))
+    }
+
+    /// Those of whoever logged in, who may lack what the roles have, and whom there need be no roles for.
+    pub(crate) fn login(&self) -> Connections {
+        self.db.serving(Whom::Login)
+    }
+
+    /// Begins a transaction of one tenant.
+    pub(crate) async fn begin_as(&self, tenant: Id<Tenant>, operation: &'static str) -> Result<Transaction> {
+        self.of(tenant).begin().await.map_err(|error| unnamed(operation, &error))
     }
 }
 
 impl PgStorage {
-    /// A connection that has been idle for longer than this is tested before it is used again.
-    const TEST_AFTER_IDLE: Duration = Duration::from_secs(30);
     /// Lets one migrator at a time through: "lime" in ASCII, as good as any other number.
     pub(crate) const MIGRATION_LOCK: i64 = 0x6c69_6d65;
 
     /// Connects to a server, such as `postgres://user:password@host/database`.
     ///
+    /// - What is done through it is done in the roles `lime_app` and `lime_system`, which [`migrate`](Self::migrate) makes:
+    ///   the user of the URL must be a member of both, and need not own the tables.
     /// - Fails with `Invalid` for a URL that is none, `Unauthenticated` for a wrong password, `Missing` for a
     ///   missing database, `Unavailable` if nobody answers. The URL is in no error and no log.
     pub async fn connect(url: &str, options: &PoolOptions) -> Result<Self> {
-        let mut connect = ConnectOptions::new(url);
-        if let Some(limit) = options.statement_timeout {
-            connect.statement_timeout(limit);
-        }
-        connect.test_before_acquire_if_idle_for(Self::TEST_AFTER_IDLE);
-        Self::open(connect, options).await
+        let schemes = ["postgres://", "postgresql://"];
+        let connect =
+            if schemes.iter().any(|scheme| url.starts_with(scheme)) { url.parse() } else { Err(unread()) };
+        let connect = connect.map_err(|error| connecting(&failed(error)))?;
+        let this = Self::open(connect, options, false);
+        this.base().login().ping().await.map_err(|error| connecting(&error))?;
+        Ok(this)
     }
 
-    pub(crate) async fn open(mut connect: ConnectOptions, options: &PoolOptions) -> Result<Self> {
-        connect
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout)
-            .sqlx_logging(false)
-            .set_application_name("assembly-lime");
-        let db = Database::connect(connect).await.map_err(|error| connecting(&error))?;
+    /// Connections that are opened when they are needed, and kept for good where that is dear.
+    pub(crate) fn open(connect: PgConnectOptions, options: &PoolOptions, for_good: bool) -> Self {
+        let mut connect = connect.application_name("assembly-lime").disable_statement_logging();
+        if let Some(limit) = options.statement_timeout {
+            connect = connect.options([("statement_timeout", limit.as_millis().to_string())]);
+        }
+        let PoolOptions { max_connections, acquire_timeout, .. } = *options;
+        let pool = Pool::new(PoolSettings { connect, max_connections, acquire_timeout, for_good });
+        let db = Connections::new(pool, Whom::All);
         // Some are left for those who only look.
-        let in_flight = usize::try_from(options.max_connections / 2).unwrap_or(usize::MAX).clamp(1, 4);
+        let in_flight = usize::try_from(max_connections / 2).unwrap_or(usize::MAX).clamp(1, 4);
         let news = News::new(options.notify.then(|| db.clone()));
         let base = Base { db, news, live_poll: options.live_poll, in_flight };
         let (queue, appender) = (Lines::new(&base), Appender::new(&base));
-        Ok(Self(Arc::new(Shared { queue, appender, listener: Listener::default(), base })))
+        Self(Arc::new(Shared { queue, appender, listener: Listener::default(), base }))
     }
 
     /// Brings the tables up to date, all of them or none; of several at once, one works and the others wait.
     ///
+    /// - Done as the user of the URL, who becomes the owner of what is made, on a connection of its own. The first time,
+    ///   this user must be allowed to make roles (`CREATEROLE`), unless `lime_app` and `lime_system` are there.
     /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does.
     pub async fn migrate(&self) -> Result<()> {
         const OPERATION: &str = "storage.migrate";
+        let known = self.migrations().await?;
+        if known.pending.is_empty() && known.unknown.is_empty() {
+            return self.maintain().await.map(|_| ());
+        }
         let this = self.clone();
         self.detached(OPERATION, tracing::info_span!("migrate"), async move {
-            let tx = this.begin(OPERATION).await?;
-            let run = async {
+            let work = async |owner: &DatabaseConnection| {
+                let tx = owner.begin().await?;
                 let lock = format!(
                     "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({})",
                     Self::MIGRATION_LOCK
                 );
                 tx.execute_unprepared(&lock).await?;
                 Migrator::up(&tx, None).await?;
-                retention::add_months(&tx).await
+                retention::add_months(&tx).await?;
+                tx.commit().await
             };
-            run.await.map_err(|error| crate::error::unnamed(OPERATION, &error))?;
-            commit(OPERATION, tx).await
+            this.as_owner(OPERATION, work).await
         })
         .await
+    }
+
+    /// Does something as the user of the URL, who owns the tables, on a connection of its own.
+    async fn as_owner<T>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&DatabaseConnection) -> Result<T, DbErr>,
+    ) -> Result<T> {
+        let pool = self.connection().pool();
+        let _place = pool.spare().await.map_err(|error| unnamed(operation, &error))?;
+        let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let until = Instant::now() + pool.acquire_timeout();
+        let opened = loop {
+            match options.clone().connect_with(pool.connect_options().clone()).await {
+                Err(error) if pool.is_starting(&error) && Instant::now() < until => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                opened => break opened.map_err(|error| connecting(&failed(error)))?,
+            }
+        };
+        let owner = SqlxPostgresConnector::from_sqlx_postgres_pool(opened);
+        let done = work(&owner).await.map_err(|error| unnamed(operation, &error));
+        if let Err(error) = owner.close().await {
+            tracing::warn!(%error, "the owner's connection was not closed in order");
+        }
+        done
+    }
+
+    /// Does something as the owner of the tables, for tests that change them.
+    #[cfg(feature = "testing")]
+    pub async fn owner<T>(
+        &self,
+        work: impl AsyncFnOnce(&DatabaseConnection) -> Result<T, DbErr>,
+    ) -> Result<T> {
+        self.as_owner("storage.owner", work).await
     }
 
     /// Closes the connections; a call under way ends first.
     pub async fn close(&self) {
         self.0.listener.stop();
-        if let Err(error) = self.connection().close_by_ref().await {
-            tracing::warn!(%error, "the connections could not be closed");
-        }
+        self.connection().pool().close().await;
     }
 
-    /// The connections, for what this crate does not do.
+    /// The connections, for what this crate does not do; they see every tenant.
     ///
-    /// - They see every tenant. A future that begins a transaction must not be dropped: spawn it.
-    pub fn connection(&self) -> &DatabaseConnection {
+    /// - For one tenant's rows take those of its [scope](PgStorage::tenant): they cannot see others', whatever is asked.
+    pub fn connection(&self) -> &Connections {
         &self.0.base.db
+    }
+
+    /// The connections of the scope's tenant: other tenants' rows are not there for them.
+    pub fn tenant(&self, scope: &Scope) -> Connections {
+        self.base().of(scope.tenant())
     }
 
     pub(crate) fn base(&self) -> &Base {
@@ -190,15 +258,19 @@ impl PgStorage {
         self.0.listener.is_up()
     }
 
-    pub(crate) async fn begin(&self, operation: &'static str) -> Result<DatabaseTransaction> {
+    /// Begins a transaction that sees all tenants.
+    pub(crate) async fn begin(&self, operation: &'static str) -> Result<Transaction> {
         self.0.base.begin(operation).await
+    }
+
+    /// Begins a transaction of one tenant.
+    pub(crate) async fn begin_as(&self, tenant: Id<Tenant>, operation: &'static str) -> Result<Transaction> {
+        self.base().begin_as(tenant, operation).await
     }
 
     /// Runs a transaction to its end even if nobody waits for it any more.
     ///
-    /// - A future that is dropped while `BEGIN` is under way would leave its connection inside a transaction that
-    ///   nobody knows of (sqlx 0.9.0: the guard in `PgTransactionManager::begin` rolls back only from depth 1), and
-    ///   what the next one writes on it would never be committed.
+    /// - So a call is done or not done: whoever is told of a commit that was made is never cut off in between.
     pub(crate) async fn detached<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -217,8 +289,16 @@ impl PgStorage {
     }
 }
 
-pub(crate) async fn commit(operation: &'static str, tx: DatabaseTransaction) -> Result<()> {
-    tx.commit().await.map_err(|error| crate::error::unnamed(operation, &error))
+pub(crate) async fn commit(operation: &'static str, tx: Transaction) -> Result<()> {
+    tx.commit().await.map_err(|error| unnamed(operation, &error))
+}
+
+fn unread() -> SqlxError {
+    SqlxError::Configuration("the scheme is not that of PostgreSQL".into())
+}
+
+fn failed(error: SqlxError) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
 }
 
 pub(crate) fn sql(text: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {

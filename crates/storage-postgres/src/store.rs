@@ -142,7 +142,7 @@ impl<E: Row> Lookup<E> for PgStorage {
         const OPERATION: &str = "store.get";
         let found = E::Table::find()
             .filter(ours::<E>(scope).and(E::KEY.id.eq(id.raw())))
-            .one(self.connection())
+            .one(&self.tenant(scope))
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
             .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
@@ -168,7 +168,7 @@ impl<E: Row> Lookup<E> for PgStorage {
         let one_more = u64::try_from(query.page_size()).map_or(u64::MAX, |size| size.saturating_add(1));
         let found = select
             .limit(one_more)
-            .all(self.connection())
+            .all(&self.tenant(scope))
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
             .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
@@ -183,7 +183,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
     async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
         const OPERATION: &str = "store.insert";
         check(OPERATION, &value)?;
-        insert(self.connection(), scope, OPERATION, value)
+        insert(&self.tenant(scope), scope, OPERATION, value)
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
     }
@@ -192,7 +192,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
         const OPERATION: &str = "store.update";
         check(OPERATION, &stored.value)?;
         let Stored { id, version, ref value, .. } = *stored;
-        let db = self.connection();
+        let db = &self.tenant(scope);
         let update = async {
             let updated = E::Table::update_many()
                 .set(value.clone().active())
@@ -215,7 +215,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
     async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
         const OPERATION: &str = "store.delete";
         let (id, version) = (stored.id, stored.version);
-        let db = self.connection();
+        let db = &self.tenant(scope);
         let delete = async {
             let deleted = E::Table::delete_many()
                 .filter(newest(scope, id, version))

@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use sea_orm_migration::MigratorTrait;
 use tracing::Instrument;
 
+use crate::connections::Connections;
 use crate::error::unnamed;
 use crate::storage::sql;
 use crate::{Migrator, PgStorage};
@@ -190,15 +191,13 @@ impl PgStorage {
     /// Which migrations were applied, and which are to come.
     pub async fn migrations(&self) -> Result<Migrations> {
         const OPERATION: &str = "survey.migrations";
+        let db = self.base().login();
         let table = "SELECT to_regclass('seaql_migrations') IS NOT NULL AS there";
-        let there: bool = match self.rows(OPERATION, table.to_owned(), []).await?.first() {
-            Some(row) => field(OPERATION, row, "there")?,
-            None => false,
-        };
+        let there = only(rows(&db, OPERATION, table.to_owned(), []).await?, OPERATION)?;
         let mut applied = Vec::<String>::new();
-        if there {
+        if field(OPERATION, &there, "there")? {
             let names = "SELECT version FROM seaql_migrations ORDER BY version";
-            for row in self.rows(OPERATION, names.to_owned(), []).await? {
+            for row in rows(&db, OPERATION, names.to_owned(), []).await? {
                 applied.push(field(OPERATION, &row, "version")?);
             }
         }
@@ -216,7 +215,7 @@ impl PgStorage {
                 clock_timestamp() AS now, pg_database_size(current_database()) AS bytes,
                 (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database) AS connections,
                 current_setting('max_connections')::bigint AS most";
-        let row = self.row(OPERATION, statement).await?;
+        let row = only(rows(&self.base().login(), OPERATION, statement.to_owned(), []).await?, OPERATION)?;
         Ok(ServerState {
             version: field(OPERATION, &row, "version")?,
             version_number: field(OPERATION, &row, "number")?,
@@ -306,23 +305,30 @@ impl PgStorage {
         statement: String,
         values: [Value; N],
     ) -> Result<Vec<QueryResult>> {
-        self.connection()
-            .query_all_raw(sql(statement, values))
-            .instrument(tracing::debug_span!("storage", operation))
-            .await
-            .map_err(|error| unnamed(operation, &error))
+        rows(self.connection(), operation, statement, values).await
     }
 
     /// The only row of a statement that always gives one.
     async fn row(&self, operation: &'static str, statement: &str) -> Result<QueryResult> {
-        self.rows(operation, statement.to_owned(), []).await?.pop().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Corrupt,
-                operation,
-                "the database gave no answer to a question that has one",
-            )
-        })
+        only(self.rows(operation, statement.to_owned(), []).await?, operation)
     }
+}
+
+async fn rows<const N: usize>(
+    db: &Connections,
+    operation: &'static str,
+    statement: String,
+    values: [Value; N],
+) -> Result<Vec<QueryResult>> {
+    db.query_all_raw(sql(statement, values))
+        .instrument(tracing::debug_span!("storage", operation))
+        .await
+        .map_err(|error| unnamed(operation, &error))
+}
+
+fn only(mut rows: Vec<QueryResult>, operation: &'static str) -> Result<QueryResult> {
+    let none = "the database gave no answer to a question that has one";
+    rows.pop().ok_or_else(|| Error::new(ErrorKind::Corrupt, operation, none))
 }
 
 fn tenant(operation: &'static str, row: &QueryResult) -> Result<Stored<Tenant>> {

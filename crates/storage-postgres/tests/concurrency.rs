@@ -15,7 +15,7 @@ use lime_core::runs::{
     AgentEvent, AgentMode, AgentRun, Outcome, ProviderId, RunStatus, RunStep, StepKind, StepStatus,
 };
 use lime_core::{ErrorKind, Id, Lookup, LookupExt, Query, Store};
-use lime_storage_postgres::sea_orm::{ConnectionTrait, TransactionTrait};
+use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{PgStorage, PoolOptions};
 
 use crate::support::{LONG, claim, database, log, open, options, scene, settlement, submit, texts, worker};

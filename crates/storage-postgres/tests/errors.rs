@@ -12,7 +12,7 @@ use lime_core::{Error, ErrorKind, Id, Lookup, Query, Scope, Store};
 use lime_storage_postgres::sea_orm::{ConnectionTrait, Value};
 use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-use crate::support::{database, open};
+use crate::support::{as_owner, database, open};
 
 const SECRET: &str = "s3cret-p4ssword";
 
@@ -82,7 +82,7 @@ async fn answer(storage: &PgStorage, function: &str) -> Error {
          DROP TRIGGER IF EXISTS answer ON projects;
          CREATE TRIGGER answer BEFORE INSERT ON projects FOR EACH ROW EXECUTE FUNCTION answer();"
     );
-    storage.connection().execute_unprepared(&sql).await.unwrap();
+    as_owner(storage, &sql).await;
     let scope = Scope::system(Id::new(1), "a test");
     storage.insert(&scope, Project::new("P", "P")).await.unwrap_err()
 }

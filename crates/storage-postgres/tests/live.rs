@@ -14,7 +14,7 @@ use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 use tokio::time::timeout;
 
-use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
+use crate::support::{claim, database, log, open, scene, settlement, submit, texts, texts_of_owner};
 
 const LONG: Duration = Duration::from_secs(600);
 /// Far more than a word from another process takes, and far less than the next look without one.
@@ -50,7 +50,7 @@ async fn upto(stream: &mut EventStream, from: Seq, last: Seq) {
 async fn listeners(storage: &PgStorage) -> Vec<String> {
     let sql = "SELECT pid::text FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'assembly-lime listener' AND query LIKE 'LISTEN%'";
-    texts(storage.connection(), sql).await
+    texts_of_owner(storage, sql).await
 }
 
 async fn listens(storage: &PgStorage) -> String {
@@ -151,7 +151,7 @@ async fn a_listener_that_loses_its_connection_comes_back() {
     for _ in 0..3 {
         let pid = listens(&here).await;
         let kill = format!("SELECT pg_terminate_backend({pid})::text");
-        assert_eq!(texts(here.connection(), &kill).await, ["true"]);
+        assert_eq!(texts_of_owner(&here, &kill).await, ["true"]);
         // Recorded while nobody listens, and told to nobody.
         say(&here, &lease, 2).await;
         upto(&mut stream, seen + 1, seen + 2).await;

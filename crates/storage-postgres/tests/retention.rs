@@ -13,7 +13,7 @@ use lime_core::{Id, Scope};
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{PgStorage, Purge, Purged};
 
-use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
+use crate::support::{as_owner, claim, database, log, open, scene, settlement, submit, texts};
 
 const LONG: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,7 +21,7 @@ const TABLES: &str = "SELECT inhrelid::regclass::text FROM pg_inherits
     WHERE inhparent = 'agent_events'::regclass ORDER BY 1";
 
 async fn run(storage: &PgStorage, sql: &str) {
-    storage.connection().execute_unprepared(sql).await.unwrap();
+    as_owner(storage, sql).await;
 }
 
 /// The first moment of the month so many months from now.
@@ -205,7 +205,6 @@ on_both!(months_are_made_ahead a_log_goes_over_the_end_of_a_month old_events_are
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_month_that_cannot_be_had_is_not_waited_for() {
     use lime_core::ErrorKind;
-    use lime_storage_postgres::sea_orm::TransactionTrait;
 
     let Some(fresh) = database().await else { return };
     let storage = open(&fresh).await;

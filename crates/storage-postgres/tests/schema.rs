@@ -17,7 +17,7 @@ use lime_core::runs::{
     ToolCallStatus, ToolStatus, Usage,
 };
 use lime_core::{Entity, Micros, OnDelete};
-use lime_storage_postgres::sea_orm::DatabaseConnection;
+use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{Migrator, PgStorage, TestDatabase};
 use sea_orm_migration::MigratorTrait;
 
@@ -175,7 +175,7 @@ const INDEXES: &str = "SELECT t.relname || ' ' || string_agg(a.attname, ' ' ORDE
     JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.column_number
     WHERE n.nspname = 'public' GROUP BY i.indexrelid, t.relname";
 
-async fn columns(db: &DatabaseConnection) -> BTreeSet<String> {
+async fn columns(db: &impl ConnectionTrait) -> BTreeSet<String> {
     let sql = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'";
     texts(db, sql).await.into_iter().collect()
 }
@@ -366,7 +366,7 @@ async fn up_twice_and_down(storage: &PgStorage) {
     first.unwrap();
     second.unwrap();
     assert_eq!(columns(storage.connection()).await, once);
-    Migrator::down(storage.connection(), None).await.unwrap();
+    storage.owner(async |owner| Migrator::down(owner, None).await).await.unwrap();
     assert_eq!(texts(storage.connection(), LEFT).await, [""; 0]);
     storage.migrate().await.unwrap();
     assert_eq!(columns(storage.connection()).await, once);

@@ -8,13 +8,13 @@ use futures_util::FutureExt;
 use lime_core::ports::Record;
 use lime_core::runs::{AgentEvent, Lease, RunEvent, Seq};
 use lime_core::{Error, Invalid, Result};
-use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, Row};
 
 use super::Batch;
 use super::known::Known;
 use crate::batch::{Batcher, together};
+use crate::connections::Connections;
 use crate::error::{driver, unnamed};
 use crate::fence;
 use crate::news::News;
@@ -152,7 +152,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-async fn write_all(db: &DatabaseConnection, items: &[Item]) -> Result<Vec<Written>> {
+async fn write_all(db: &Connections, items: &[Item]) -> Result<Vec<Written>> {
     let mut written = vec![Written::Stale; items.len()];
     let (asking, writing): (Vec<_>, Vec<_>) =
         items.iter().enumerate().partition(|(_, item)| item.is_question());
@@ -195,8 +195,8 @@ fn broken(error: sqlx::Error) -> Error {
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-async fn fetch(db: &DatabaseConnection, query: Query<'_>) -> Result<Vec<PgRow>> {
-    query.fetch_all(db.get_postgres_connection_pool()).await.map_err(broken)
+async fn fetch(db: &Connections, query: Query<'_>) -> Result<Vec<PgRow>> {
+    db.fetch_all(query).await.map_err(|error| unnamed(OPERATION, &error))
 }
 
 /// Leases and how many events each appends, as `$1` to `$4`.
@@ -303,7 +303,7 @@ impl<'a> Events<'a> {
     }
 }
 
-async fn insert(db: &DatabaseConnection, entries: &[Entry<'_>]) -> Result<Vec<PgRow>> {
+async fn insert(db: &Connections, entries: &[Entry<'_>]) -> Result<Vec<PgRow>> {
     let events = Events::of(entries);
     let plain = entries.iter().all(|entry| entry.known().next().is_none());
     let statement = if plain { EVENTS.as_str() } else { super::known::EVERYTHING.as_str() };

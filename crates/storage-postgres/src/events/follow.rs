@@ -84,8 +84,9 @@ impl Reader {
     /// Reads a page to its end even while nobody polls the stream, which may last: a connection that such a stream
     /// held could be the only one.
     async fn page(&self) -> Result<Page> {
-        let (storage, tenant, run, after) = (self.storage.clone(), self.scope.tenant(), self.run, self.after);
-        let work = async move { super::page(storage.connection(), tenant, run, after, PAGE).await };
+        let (db, tenant, run, after) =
+            (self.storage.tenant(&self.scope), self.scope.tenant(), self.run, self.after);
+        let work = async move { super::page(&db, tenant, run, after, PAGE).await };
         self.storage.detached("events.subscribe", tracing::Span::current(), work).await
     }
 

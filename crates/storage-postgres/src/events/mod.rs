@@ -12,7 +12,7 @@ use lime_core::identity::Tenant;
 use lime_core::ports::{EventLog, EventStream, Record};
 use lime_core::runs::{AgentEvent, AgentRun, Lease, RunEvent, RunStatus, Seq};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, JsonValue, QueryResult};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, JsonValue, QueryResult};
 use tracing::Instrument;
 
 pub(crate) use self::append::Appender;
@@ -152,7 +152,7 @@ pub(crate) struct Page {
 
 /// Up to `limit` events of a run after a position.
 pub(crate) async fn page(
-    db: &DatabaseConnection,
+    db: &impl ConnectionTrait,
     tenant: Id<Tenant>,
     run: Id<AgentRun>,
     after: Seq,
@@ -199,7 +199,7 @@ impl EventLog for PgStorage {
         after: Seq,
         limit: usize,
     ) -> Result<Vec<RunEvent>> {
-        page(self.connection(), scope.tenant(), run, after, limit).await.map(|page| page.events)
+        page(&self.tenant(scope), scope.tenant(), run, after, limit).await.map(|page| page.events)
     }
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {

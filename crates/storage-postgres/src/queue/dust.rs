@@ -24,9 +24,9 @@ impl Dust {
             return;
         }
         self.0.store(0, Ordering::Relaxed);
-        let db = base.db.clone();
+        let db = base.login();
         tokio::spawn(async move {
-            // If another process is at it, that will do. Only the owner of the table may; else the server warns.
+            // If another process is at it, that will do. Only who owns the tables may; for others the server warns.
             let vacuum = "VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF) run_queue, run_leases";
             if let Err(error) = db.execute_unprepared(vacuum).await {
                 let error = unnamed("queue.vacuum", &error);

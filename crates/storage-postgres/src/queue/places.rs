@@ -7,12 +7,13 @@ use lime_core::identity::Tenant;
 use lime_core::ports::QueueDepth;
 use lime_core::runs::{AgentRun, Lease, RunStatus};
 use lime_core::{Id, Result, Topic};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use tracing::Instrument;
 
 use super::arrays;
 use crate::PgStorage;
 use crate::batch::{Batcher, together};
+use crate::connections::Transaction;
 use crate::error::unnamed;
 use crate::fence::{self, words};
 use crate::storage::{Base, commit, sql};
@@ -69,7 +70,7 @@ async fn finish(base: &Base, calls: &[Vec<Lease>]) -> Result<Vec<usize>> {
 ///   looked at again once it is locked, in a statement that sees what others did until then: no index of the two tables
 ///   could refuse a second one.
 pub(super) async fn place(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     operation: &'static str,
     only: Option<(Id<Tenant>, Id<AgentRun>)>,
 ) -> Result<usize> {

@@ -3,11 +3,11 @@
 use lime_core::ports::Request;
 use lime_core::runs::{AgentRun, RunSignal, RunStatus};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::DatabaseTransaction;
 
 use super::held::{self, Held, Then, Which};
 use super::places;
 use crate::PgStorage;
+use crate::connections::Transaction;
 use crate::fence::{self, PLACES};
 use crate::storage::{commit, span};
 
@@ -22,7 +22,7 @@ pub(super) async fn request(
     let (base, scope) = (storage.base().clone(), scope.clone());
     let span = span(OPERATION, scope.tenant(), AgentRun::TABLE);
     let work = async move {
-        let tx = base.begin(OPERATION).await?;
+        let tx = base.begin_as(scope.tenant(), OPERATION).await?;
         fence::hold(&tx, &scope, OPERATION).await?;
         let mut held = lock(&tx, &scope, run).await?;
         let worked = held.token.is_some();
@@ -46,7 +46,7 @@ pub(super) async fn request(
 }
 
 /// Locks a run that may have ended, and its place if it has not.
-async fn lock(db: &DatabaseTransaction, scope: &Scope, run: Id<AgentRun>) -> Result<Held> {
+async fn lock(db: &Transaction, scope: &Scope, run: Id<AgentRun>) -> Result<Held> {
     let condition = "place.tenant_id = $1 AND place.run_id = $2";
     for _ in 0..2 {
         for table in PLACES {

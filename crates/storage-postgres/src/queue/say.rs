@@ -2,9 +2,10 @@
 
 use lime_core::runs::{AgentRun, RunInput};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::ConnectionTrait;
 
 use super::{held, places};
+use crate::connections::Transaction;
 use crate::error::unnamed;
 use crate::fence::{self, PLACES};
 use crate::storage::{commit, span, sql};
@@ -24,7 +25,7 @@ pub(super) async fn say(
     let (base, scope) = (storage.base().clone(), scope.clone());
     let span = span(OPERATION, scope.tenant(), RunInput::TABLE);
     let work = async move {
-        let tx = base.begin(OPERATION).await?;
+        let tx = base.begin_as(scope.tenant(), OPERATION).await?;
         fence::hold(&tx, &scope, OPERATION).await?;
         count(&tx, &scope, run).await?;
         let stored = store::insert(&tx, &scope, OPERATION, input).await?;
@@ -36,7 +37,7 @@ pub(super) async fn say(
 }
 
 /// Counts one more input at the run's place, which is locked by that: the run cannot end meanwhile.
-async fn count(db: &DatabaseTransaction, scope: &Scope, run: Id<AgentRun>) -> Result<()> {
+async fn count(db: &Transaction, scope: &Scope, run: Id<AgentRun>) -> Result<()> {
     for _ in 0..2 {
         for table in PLACES {
             let more = format!("UPDATE {table} SET inputs = inputs + 1 WHERE tenant_id = $1 AND run_id = $2");

@@ -7,7 +7,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use lime_core::identity::Tenant;
 use lime_core::runs::{AgentEvent, AgentRun, RunStatus};
 use lime_core::{Entity, Error, ErrorKind, Id, Result, Scope, Stored, Topic};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, QueryResult};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
 use serde_json::Value as Json;
 
 use crate::batch::{Batcher, together};
@@ -270,7 +270,7 @@ pub(super) async fn all(
     let (base, scope) = (storage.base().clone(), scope.clone());
     let span = span(OPERATION, scope.tenant(), AgentRun::TABLE);
     let work = async move {
-        let tx = base.begin(OPERATION).await?;
+        let tx = base.begin_as(scope.tenant(), OPERATION).await?;
         fence::hold(&tx, &scope, OPERATION).await?;
         let stored = store(&tx, scope.tenant(), &drafts).await?;
         commit(OPERATION, tx).await?;
@@ -290,7 +290,7 @@ impl PgStorage {
     /// - If it fails, roll back.
     pub async fn submit_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &impl ConnectionTrait,
         scope: &Scope,
         runs: Vec<AgentRun>,
     ) -> Result<Vec<Stored<AgentRun>>> {

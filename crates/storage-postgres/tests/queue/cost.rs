@@ -2,10 +2,10 @@
 
 use lime_core::planning::Project;
 use lime_core::{Scope, Store, Stored};
-use lime_storage_postgres::sea_orm::{ConnectionTrait, JsonValue, TransactionTrait};
+use lime_storage_postgres::sea_orm::{ConnectionTrait, JsonValue};
 use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
-use crate::support::{database, open, options, scene, statement};
+use crate::support::{as_owner, database, open, options, scene, statement};
 
 /// With one connection, so that all takes but the first have their plans.
 async fn one_connection(fresh: &TestDatabase) -> PgStorage {
@@ -16,16 +16,14 @@ async fn one_connection(fresh: &TestDatabase) -> PgStorage {
 
 /// Places without runs, which a take does not look at; nothing is analyzed after it.
 async fn fill(storage: &PgStorage, scope: &Scope, project: &Stored<Project>, count: usize, more: &str) {
-    let transaction = storage.connection().begin().await.unwrap();
     let fill = format!(
-        "SET LOCAL session_replication_role = replica;
+        "SET session_replication_role = replica;
          INSERT INTO run_queue (run_id, tenant_id, project_id, provider, state, due_at)
          SELECT 1000000 + row.n, {}, {}, 'replay', {more} FROM generate_series(1, {count}) AS row (n)",
         scope.tenant(),
         project.id
     );
-    transaction.execute_unprepared(&fill).await.unwrap();
-    transaction.commit().await.unwrap();
+    as_owner(storage, &fill).await;
 }
 
 /// How many pages a take of so many looked at, how many rows it gave, and how much it wrote.
@@ -79,10 +77,9 @@ async fn a_look_at_a_line_in_which_nobody_is_ready_is_next_to_free() {
     let paused = format!(
         "SET session_replication_role = replica;
          INSERT INTO run_queue (run_id, tenant_id, project_id, provider, state)
-         SELECT {again}, tenant_id, project_id, provider, 2 FROM run_queue;
-         RESET session_replication_role"
+         SELECT {again}, tenant_id, project_id, provider, 2 FROM run_queue"
     );
-    storage.connection().execute_unprepared(&paused).await.unwrap();
+    as_owner(&storage, &paused).await;
     let all = pages(&storage).await;
     take(&storage, 32).await;
     let (looked_at, taken, written) = take(&storage, 32).await;

@@ -8,7 +8,6 @@ use lime_core::ports::Queue;
 use lime_core::runs::AgentRun;
 use lime_core::{Id, LookupExt, Query, Scope, Store, Stored};
 use lime_storage_postgres::PgStorage;
-use lime_storage_postgres::sea_orm::TransactionTrait;
 
 use crate::support::{a_run, database, open, scene, texts};
 

@@ -8,7 +8,7 @@ use lime_core::{ErrorKind, Lookup, LookupExt, Query};
 use lime_storage_postgres::PgStorage;
 use lime_storage_postgres::sea_orm::ConnectionTrait;
 
-use crate::support::{LONG, database, open, scene, submit, texts, worker};
+use crate::support::{LONG, as_owner, database, open, scene, submit, texts, worker};
 
 /// What a power cut leaves of a take.
 const FORGET: &str = "WITH gone AS (DELETE FROM run_leases RETURNING *)
@@ -72,7 +72,7 @@ async fn a_token_that_is_given_twice_begins_one_attempt() {
     submit(&storage, &scope, &project).await;
     let first = take(&storage, LONG).await;
     let forget = format!("{FORGET}; SELECT setval('run_attempts_id_seq', {}, false)", first.attempt);
-    storage.connection().execute_unprepared(&forget).await.unwrap();
+    as_owner(&storage, &forget).await;
     let second = take(&elsewhere, LONG).await;
     assert_eq!(first, second);
     let worker = worker();
@@ -99,7 +99,7 @@ async fn the_place_of_a_run_that_is_deleted_is_gone() {
         "ALTER TABLE agent_runs DISABLE TRIGGER drop_place; DELETE FROM agent_runs WHERE id = {left};
          ALTER TABLE agent_runs ENABLE TRIGGER drop_place; DELETE FROM agent_runs"
     );
-    storage.connection().execute_unprepared(&orphan).await.unwrap();
+    as_owner(&storage, &orphan).await;
     assert_eq!(texts(storage.connection(), PLACES).await, [left.to_string()]);
     assert_eq!(storage.take(&worker(), 10, LONG).await.unwrap(), []);
     assert_eq!(texts(storage.connection(), PLACES).await, [""; 0]);

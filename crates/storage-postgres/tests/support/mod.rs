@@ -13,7 +13,7 @@ use lime_core::planning::Project;
 use lime_core::ports::{Claim, Claimant, Queue, Settlement, WorkerName};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRun, Outcome, ProviderId};
 use lime_core::{Scope, Store, Stored};
-use lime_storage_postgres::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use lime_storage_postgres::sea_orm::{ConnectionTrait, DbBackend, Statement};
 use lime_storage_postgres::{PgStorage, PoolOptions, TestDatabase};
 
 /// A migrated database on the server; a line that begins with `skipped:` and nothing if none answers.
@@ -34,9 +34,20 @@ pub fn statement(sql: &str) -> Statement {
 }
 
 /// The first column of every row, as text.
-pub async fn texts(db: &DatabaseConnection, sql: &str) -> Vec<String> {
+pub async fn texts(db: &impl ConnectionTrait, sql: &str) -> Vec<String> {
     let rows = db.query_all_raw(statement(sql)).await.unwrap();
     rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+/// The first column of every row, as the owner sees it, who sees what others do too.
+pub async fn texts_of_owner(storage: &PgStorage, sql: &str) -> Vec<String> {
+    let rows = storage.owner(async |owner| owner.query_all_raw(statement(sql)).await).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+/// Does what only the owner of the tables may.
+pub async fn as_owner(storage: &PgStorage, sql: &str) {
+    storage.owner(async |owner| owner.execute_unprepared(sql).await).await.unwrap();
 }
 
 /// A tenant with a project.
