@@ -7,7 +7,7 @@ use assembly_lime::git::LocalRepos;
 use assembly_lime::identity::{Slug, Tenant, Tenants};
 use assembly_lime::planning::Project;
 use assembly_lime::ports::Queue;
-use assembly_lime::postgres::sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use assembly_lime::postgres::sea_orm::{ConnectionTrait, Database, DbBackend, QueryResult, Statement};
 use assembly_lime::postgres::{PgStorage, PoolOptions};
 use assembly_lime::repos::{RepoKind, Repository};
 use assembly_lime::runs::{AgentMode, AgentRun};
@@ -62,10 +62,9 @@ fn beside(server: &str, database: &str) -> Result<String> {
 }
 
 async fn admin(server: &str, statement: &str) -> Result<()> {
-    let storage =
-        PgStorage::connect(server, &PoolOptions { max_connections: 1, ..PoolOptions::default() }).await?;
-    let done = storage.connection().execute_unprepared(statement).await.map_err(lost);
-    storage.close().await;
+    let admin = Database::connect(server).await.map_err(lost)?;
+    let done = admin.execute_unprepared(statement).await.map_err(lost);
+    admin.close().await.map_err(lost)?;
     done.map(|_| ())
 }
 

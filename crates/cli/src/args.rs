@@ -80,6 +80,9 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// The keys that secrets are sealed with
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Makes room for the events of the coming months; workers do it, too
     Maintain,
     /// Looks whether everything is as it should be; ends with 1 if something is not
@@ -225,6 +228,19 @@ pub(crate) enum QueueCommand {
     Depth,
     /// Gives queued runs that have lost their place in the line a new one; workers do it, too
     Sweep,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Wraps the data keys of every tenant, or of the one that is named, under the newest master key
+    ///
+    /// ENCRYPTION_MASTER_KEY has the master keys as `id:key,id:key`, the newest first. Factories work on meanwhile; what is
+    /// broken off is gone on with when it is said again.
+    Rotate {
+        /// Makes new data keys too, seals every secret with them, and drops the older ones
+        #[arg(long)]
+        data_keys: bool,
+    },
 }
 
 /// How much of a list is shown.

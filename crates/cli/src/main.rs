@@ -13,6 +13,7 @@ mod desk;
 mod doctor;
 mod environment;
 mod exit;
+mod keys;
 mod migrate;
 mod out;
 mod queue;
@@ -73,6 +74,7 @@ async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
         Command::DeadLetters(command) => dead_letters::run(desk, command).await,
         Command::Queue(command) => queue::run(desk, command).await,
         Command::Purge { older_than, dry_run } => retention::purge(desk, older_than, dry_run).await,
+        Command::Keys(command) => keys::run(desk, command).await,
         Command::Maintain => retention::maintain(desk).await,
         Command::Doctor { .. } => Ok(()),
     }

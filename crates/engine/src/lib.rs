@@ -25,10 +25,12 @@ mod recorder;
 mod shelf;
 mod steps;
 mod submit;
+mod vault;
 mod worker;
 
 pub use clock::SystemClock;
 pub use config::{KeepWorktree, WorkerConfig};
 pub use entropy::SystemEntropy;
 pub use factory::{Factory, FactoryBuilder};
+pub use vault::{EnvValue, Rotated, Sealer, Vault};
 pub use worker::{RunningWorker, Worker};

@@ -48,6 +48,11 @@ impl Connections {
         self.pool.size()
     }
 
+    /// How many connections may be open.
+    pub fn most(&self) -> usize {
+        self.pool.most()
+    }
+
     /// How many of them nobody uses.
     pub fn idle(&self) -> usize {
         self.pool.idle_len()

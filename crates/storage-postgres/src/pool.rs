@@ -92,8 +92,13 @@ impl Pool {
     const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
     pub(crate) fn new(settings: PoolSettings) -> Arc<Self> {
-        let places = usize::try_from(settings.max_connections.max(1)).unwrap_or(1);
-        Arc::new(Self { settings, places: Arc::new(Semaphore::new(places)), idle: Mutex::default() })
+        let places = Arc::new(Semaphore::new(most(&settings)));
+        Arc::new(Self { settings, places, idle: Mutex::default() })
+    }
+
+    /// How many connections may be open.
+    pub(crate) fn most(&self) -> usize {
+        most(&self.settings)
     }
 
     pub(crate) fn connect_options(&self) -> &PgConnectOptions {
@@ -106,8 +111,7 @@ impl Pool {
 
     /// How many connections are lent or idle.
     pub(crate) fn size(&self) -> usize {
-        let most = usize::try_from(self.settings.max_connections.max(1)).unwrap_or(1);
-        most.saturating_sub(self.places.available_permits()) + self.idle_len()
+        self.most().saturating_sub(self.places.available_permits()) + self.idle_len()
     }
 
     /// How many connections are idle.
@@ -215,8 +219,7 @@ impl Pool {
 
     /// Lends nothing more, and waits until all that was lent has come back and is closed.
     pub(crate) async fn close(&self) {
-        let most = self.settings.max_connections.max(1);
-        let all = self.places.acquire_many(most).await;
+        let all = self.places.acquire_many(u32::try_from(self.most()).unwrap_or(u32::MAX)).await;
         self.places.close();
         drop(all);
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
@@ -226,6 +229,12 @@ impl Pool {
             }
         }
     }
+}
+
+fn most(settings: &PoolSettings) -> usize {
+    usize::try_from(settings.max_connections)
+        .unwrap_or(Semaphore::MAX_PERMITS)
+        .clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// The error of a connection that could not be made to serve somebody.

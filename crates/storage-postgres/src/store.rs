@@ -1,6 +1,7 @@
 //! The one generic store.
 
 use async_trait::async_trait;
+use lime_core::governance::{SealedStore, Sealing};
 use lime_core::{
     Condition, Editable, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored,
 };
@@ -13,7 +14,7 @@ use sea_orm::{
 use tracing::Instrument;
 
 use crate::error::{Doing, about};
-use crate::storage::span;
+use crate::storage::{span, sql};
 use crate::{PgStorage, Row, fence};
 
 /// Reads a row into its entity.
@@ -77,7 +78,15 @@ pub(crate) async fn insert<E: Row>(
     operation: &'static str,
     value: E,
 ) -> Result<Stored<E>> {
-    let mut row = value.active();
+    insert_row::<E>(db, scope, operation, value.active()).await
+}
+
+async fn insert_row<E: Row>(
+    db: &impl ConnectionTrait,
+    scope: &Scope,
+    operation: &'static str,
+    mut row: E::Active,
+) -> Result<Stored<E>> {
     row.set(E::KEY.tenant_id, scope.tenant().raw().into());
     let columns = <E::Table as EntityTrait>::Column::iter;
     let (names, values): (Vec<_>, Vec<_>) = columns()
@@ -229,5 +238,28 @@ impl<E: Row + Editable> Store<E> for PgStorage {
             }
         };
         delete.instrument(span(OPERATION, scope.tenant(), E::TABLE)).await
+    }
+}
+
+#[async_trait]
+impl<E: Row + Sealing> SealedStore<E> for PgStorage {
+    async fn draw_id(&self, scope: &Scope) -> Result<Id<E>> {
+        const OPERATION: &str = "store.draw_id";
+        let draw = format!("SELECT nextval(pg_get_serial_sequence('{}', 'id')) AS id", E::TABLE);
+        let db = self.tenant(scope);
+        let drawn =
+            db.query_one_raw(sql(draw, [])).instrument(span(OPERATION, scope.tenant(), E::TABLE)).await;
+        let id = drawn.and_then(|row| row.ok_or(DbErr::RecordNotInserted)?.try_get("", "id"));
+        id.map(Id::new).map_err(|error| about::<E>(OPERATION, Doing::Write, &error))
+    }
+
+    async fn insert_as(&self, scope: &Scope, id: Id<E>, value: E) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.insert";
+        check(OPERATION, &value)?;
+        let mut row = value.active();
+        row.set(E::KEY.id, id.raw().into());
+        insert_row(&self.tenant(scope), scope, OPERATION, row)
+            .instrument(span(OPERATION, scope.tenant(), E::TABLE))
+            .await
     }
 }

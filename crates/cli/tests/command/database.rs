@@ -33,13 +33,13 @@ async fn a_change_of_tables_in_use_is_confirmed() {
     let Some(ground) = Ground::migrated().await else { return };
     let storage = ground.storage().await;
     let forget = "DELETE FROM seaql_migrations WHERE version = (SELECT max(version) FROM seaql_migrations)";
-    storage.connection().execute_unprepared(forget).await.unwrap();
+    storage.owner(async |owner| owner.execute_unprepared(forget).await).await.unwrap();
     let seen = ground.run(["migrate"]).await;
     assert_eq!(seen.code, 2);
     assert!(seen.stderr.contains("--yes"));
 
     let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 0)";
-    storage.connection().execute_unprepared(newer).await.unwrap();
+    storage.owner(async |owner| owner.execute_unprepared(newer).await).await.unwrap();
     let seen = ground.run(["migrate", "--yes"]).await;
     assert_eq!(seen.code, 1);
     assert!(seen.stderr.contains("m9999_future"));

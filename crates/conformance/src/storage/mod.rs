@@ -15,6 +15,7 @@ pub mod line;
 pub mod questions;
 pub mod records;
 pub mod requests;
+pub mod secrets;
 pub mod stores;
 pub mod subscriptions;
 pub mod work;
@@ -175,6 +176,12 @@ list! { $
         events_belong_to_a_step_that_is_known
         a_stale_record_keeps_nothing
         progress_changes_only_what_is_given;
+    secrets:
+        a_data_key_comes_back_as_it_was
+        a_set_of_variables_comes_back_as_it_was
+        a_sealed_value_comes_back_as_it_was
+        an_id_is_drawn_once
+        a_key_in_use_is_held;
     subscriptions:
         a_subscriber_sees_everything_once_and_then_the_end
         a_subscriber_goes_on_where_it_broke_off

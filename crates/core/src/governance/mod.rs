@@ -7,6 +7,7 @@ mod approval;
 mod budget;
 mod currency;
 mod default_tools;
+mod env_vars;
 mod glob;
 mod ledger;
 mod need;
@@ -29,13 +30,20 @@ pub use approval::{
 pub use budget::{Budget, BudgetSubject, BudgetUnit, BudgetUnitKind};
 pub use currency::Currency;
 pub use default_tools::DefaultTools;
+pub use env_vars::{EnvKey, EnvScope, EnvScopeKind, EnvVar, EnvVarSet};
 pub use ledger::{BudgetEntry, EntryKind, Posting};
 pub use need::{BudgetNeed, NeedUnknown, NextStep, RunCaps, UnknownPrice};
 pub use period::{BudgetPeriod, BudgetWindow, TimeZone};
 pub use prices::{ModelPrice, PriceTable};
 pub use redactor::{Redactor, SessionRedactor};
 pub use reservation::{Reservation, ReservationClosed, ReservationSignal, ReservationStatus};
-pub use secrets::{Cell, DataKey, DataKeyBytes, MasterKeyId, MasterKeys, Sealed, TenantKey, WrappedKey};
+pub use secrets::{
+    Cell, DataKey, DataKeyBytes, MasterKeyId, MasterKeys, Sealed, SealedStore, Sealing, TenantKey, WrappedKey,
+};
 pub use shell::Unclear;
 pub use tool_pattern::ToolPattern;
 pub(crate) use tool_pattern::subjects;
+
+/// Code of a tenant that is called when something happens (000 §5.5); known here by its id only, until its table comes.
+#[derive(Debug, Clone, Copy)]
+pub enum Hook {}

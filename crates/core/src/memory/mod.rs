@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 
 use self::line::Line;
 use self::table::{AnyTable, Row, Table};
+use crate::governance::{SealedStore, Sealing};
 use crate::identity::{Slug, Tenant, Tenants};
 use crate::ports::Clock;
 use crate::runs::{AgentRun, RunEvent};
@@ -274,6 +275,26 @@ impl<E: Editable> Store<E> for MemoryStorage {
         let version = state.row(scope, OPERATION, stored.id)?.stored.version;
         check_version(OPERATION, stored, version)?;
         state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw())
+    }
+}
+
+#[async_trait]
+impl<E: Sealing> SealedStore<E> for MemoryStorage {
+    async fn draw_id(&self, _scope: &Scope) -> Result<Id<E>> {
+        Ok(self.lock().table().reserve())
+    }
+
+    async fn insert_as(&self, scope: &Scope, id: Id<E>, value: E) -> Result<Stored<E>> {
+        const OPERATION: &str = "store.insert";
+        let now = self.now();
+        let mut state = self.lock();
+        state.check_fence(scope, OPERATION, now)?;
+        state.check(scope, OPERATION, None, &value)?;
+        if state.table::<E>().rows.contains_key(&id) {
+            let message = format!("a {} with the same id exists", E::NAME);
+            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, message));
+        }
+        Ok(state.table().push_as(id, scope.tenant(), now, value))
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::governance::{Approval, ApprovalPolicy};
+use crate::governance::{Approval, ApprovalPolicy, EnvVar, EnvVarSet, SealedStore, TenantKey};
 use crate::identity::{Tenants, User};
 use crate::planning::{Board, Project, Ticket};
 use crate::ports::{Approvals, EventLog, Queue};
@@ -27,6 +27,9 @@ pub trait Storage:
     + Store<Effect>
     + Store<RunInput>
     + Store<ApprovalPolicy>
+    + Store<TenantKey>
+    + Store<EnvVarSet>
+    + SealedStore<EnvVar>
     + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
@@ -50,6 +53,9 @@ impl<T> Storage for T where
         + Store<Effect>
         + Store<RunInput>
         + Store<ApprovalPolicy>
+        + Store<TenantKey>
+        + Store<EnvVarSet>
+        + SealedStore<EnvVar>
         + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>

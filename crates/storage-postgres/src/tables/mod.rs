@@ -7,17 +7,21 @@ mod approval_policy;
 mod board;
 mod code_diff;
 mod effect;
+mod env_var;
+mod env_var_set;
 mod project;
 mod repository;
 pub(crate) mod run_attempt;
 pub(crate) mod run_input;
 mod run_step;
 pub(crate) mod tenant;
+mod tenant_key;
 mod ticket;
 mod tool_call;
 mod user;
 mod worktree;
 
+use lime_core::governance::Sealed;
 use lime_core::{Id, Invalid};
 use sea_orm::JsonValue;
 use serde::Serialize;
@@ -53,6 +57,11 @@ fn parse_some<T>(
 
 fn known<T>(field: &'static str, code: Option<T>) -> Result<T, Invalid> {
     code.ok_or_else(|| Invalid::new(field, "has a code that this version does not know"))
+}
+
+/// A sealed value as its column has it; only its head is looked at.
+fn sealed(field: &'static str, bytes: Vec<u8>) -> Result<Sealed, Invalid> {
+    Sealed::from_row(bytes).map_err(|error| Invalid::new(field, error.message().to_owned()))
 }
 
 fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {

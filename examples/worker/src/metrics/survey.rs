@@ -88,11 +88,11 @@ impl Survey {
             Ok(Err(error)) => self.forget(&error.report()),
             Err(_) => self.forget("the database takes too long"),
         }
-        let pool = self.storage.connection().get_postgres_connection_pool();
-        let (open, idle) = (i64::from(pool.size()), whole(pool.num_idle()));
+        let connections = self.storage.connection();
+        let (open, idle) = (whole(connections.size()), whole(connections.idle()));
         self.connections.get_or_create(&StateLabels { state: "idle" }).set(idle);
         self.connections.get_or_create(&StateLabels { state: "used" }).set((open - idle).max(0));
-        self.most_connections.set(pool.options().get_max_connections().into());
+        self.most_connections.set(whole(connections.most()));
     }
 
     async fn ask(&self) -> Result<(QueueDepth, u64)> {

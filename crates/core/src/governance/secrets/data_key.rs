@@ -6,14 +6,29 @@ use super::WrappedKey;
 use super::cipher::{Cipher, KEY_BYTES};
 use crate::identity::Tenant;
 use crate::ports::Entropy;
-use crate::{Error, ErrorKind, Id, Result};
+use crate::{Editable, Error, ErrorKind, Id, Invalid, Result, entity};
 
-/// A data key of a tenant as it is kept: wrapped, so that the rows alone open nothing.
+/// A data key of a tenant as it is kept: wrapped, so that the rows alone open nothing (ours).
+///
+/// - The newest seals; the others are there for as long as something is sealed with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantKey {
     /// The key under a master key.
     pub wrapped: WrappedKey,
 }
+
+entity! {
+    TenantKey as "data key" in "tenant_keys" {
+        MASTER_KEY: String = master_key => |key| key.wrapped.master_key.as_str();
+    }
+    validate |key| {
+        if !(1..=4096).contains(&key.wrapped.bytes.len()) {
+            return Err(Invalid::new("wrapped", "must have 1 to 4,096 bytes"));
+        }
+        Ok(())
+    };
+}
+impl Editable for TenantKey {}
 
 /// The bytes of a data key, which `Debug` never shows and which are wiped when dropped.
 #[derive(Debug)]

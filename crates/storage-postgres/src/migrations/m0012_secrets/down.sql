@@ -1,0 +1,3 @@
+DROP TABLE env_vars;
+DROP TABLE env_var_sets;
+DROP TABLE tenant_keys;
