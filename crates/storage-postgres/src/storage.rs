@@ -61,7 +61,7 @@ pub struct PoolOptions {
     /// How often a subscriber looks for events that another process has recorded, while it is not told of them.
     pub live_poll: Duration,
     /// Whether processes tell each other of news, by `LISTEN` and `NOTIFY`, which takes one connection more; otherwise
-    /// they find it when they look. Put it off behind a pooler that gives a connection for a transaction only.
+    /// they find it when they look.
     pub notify: bool,
 }
 

@@ -162,6 +162,17 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "id tenant_id run_id attempt_id kind idempotency_key expected_json status approval_id result error ended_at",
         &["tenant_id run_id idempotency_key", "tenant_id approval_id"],
     ),
+    ("tenant_keys", "id tenant_id master_key wrapped created_at", &["tenant_id id", "master_key"]),
+    (
+        "env_var_sets",
+        "id tenant_id scope_type scope_id name created_at",
+        &["tenant_id scope_type scope_id name", "tenant_id scope_type scope_id"],
+    ),
+    (
+        "env_vars",
+        "id tenant_id set_id key value_enc is_secret created_at key_id",
+        &["tenant_id set_id key", "tenant_id set_id", "tenant_id key_id"],
+    ),
     (
         "run_inputs",
         "id tenant_id run_id user_id text attempt_id delivered_at created_at",

@@ -16,6 +16,7 @@ pub(crate) struct Figures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Statistic {
     Median,
+    P95,
     P99,
 }
 
@@ -79,6 +80,7 @@ impl Statistic {
             Self::Median if last % 2 == 1 => Some(f64::midpoint(sorted[middle], sorted[middle + 1])),
             Self::Median => Some(sorted[middle]),
             // The nearest rank: 99 of 100 are no greater.
+            Self::P95 => Some(sorted[(sorted.len() * 95).div_ceil(100) - 1]),
             Self::P99 => Some(sorted[(sorted.len() * 99).div_ceil(100) - 1]),
         }
     }

@@ -89,6 +89,7 @@ impl Target {
         let statistic = match (self.bound, self.statistic) {
             (Bound::AtLeast(_), _) => "",
             (_, Statistic::Median) => " p50",
+            (_, Statistic::P95) => " p95",
             (_, Statistic::P99) => " p99",
         };
         let (measure, ours) = (self.measure, self.ours);
