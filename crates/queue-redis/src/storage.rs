@@ -128,6 +128,22 @@ impl<S: Tenants + ?Sized> Tenants for RedisQueue<S> {
         self.inner.limit_runs(tenant, most).await
     }
 
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner.update_tenant(tenant).await
+    }
+
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()> {
+        self.inner.delete_tenant(tenant).await
+    }
+
+    async fn seed_roles(&self) -> Result<usize> {
+        self.inner.seed_roles().await
+    }
+
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner.tenant(tenant).await
+    }
+
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
         self.inner.tenant_by_slug(slug).await
     }

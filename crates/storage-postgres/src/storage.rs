@@ -16,7 +16,7 @@ use crate::events::Appender;
 use crate::listen::Listener;
 use crate::news::News;
 use crate::queue::Lines;
-use crate::retention;
+use crate::{retention, tenants};
 
 /// Everything that is stored, in a PostgreSQL database; clones share their connections.
 ///
@@ -128,7 +128,8 @@ impl PgStorage {
 
     /// Brings the tables up to date, all of them or none; of several at once, one works and the others wait.
     ///
-    /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does.
+    /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does, and brings the
+    ///   built-in roles of every tenant up to date.
     pub async fn migrate(&self) -> Result<()> {
         const OPERATION: &str = "storage.migrate";
         let this = self.clone();
@@ -144,6 +145,7 @@ impl PgStorage {
                 retention::add_months(&tx).await
             };
             run.await.map_err(|error| crate::error::unnamed(OPERATION, &error))?;
+            tenants::seed_roles(&tx, OPERATION, None).await?;
             commit(OPERATION, tx).await
         })
         .await

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "what SeaORM's derives make is public")]
 
 pub(crate) mod agent_run;
+pub(crate) mod api_key;
 pub(crate) mod approval;
 mod approval_policy;
 mod board;
@@ -9,13 +10,15 @@ mod code_diff;
 mod effect;
 mod project;
 mod repository;
+pub(crate) mod role;
 pub(crate) mod run_attempt;
 pub(crate) mod run_input;
 mod run_step;
 pub(crate) mod tenant;
 mod ticket;
 mod tool_call;
-mod user;
+pub(crate) mod user;
+mod user_role;
 mod worktree;
 
 use lime_core::{Id, Invalid};
@@ -55,11 +58,11 @@ fn known<T>(field: &'static str, code: Option<T>) -> Result<T, Invalid> {
     code.ok_or_else(|| Invalid::new(field, "has a code that this version does not know"))
 }
 
-fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {
+pub(crate) fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {
     serde_json::from_value(value)
         .map_err(|_| Invalid::new(field, "has a form that this version does not know"))
 }
 
-fn to_json(value: &impl Serialize) -> JsonValue {
+pub(crate) fn to_json(value: &impl Serialize) -> JsonValue {
     serde_json::to_value(value).expect("nouns are plain values with text keys, which always become JSON")
 }
