@@ -2,7 +2,8 @@
 
 pub use lime_core::*;
 pub use lime_engine::{
-    Factory, FactoryBuilder, KeepWorktree, RunningWorker, SystemClock, SystemEntropy, Worker, WorkerConfig,
+    Acting, Authenticator, Call, Factory, FactoryBuilder, Guarded, IssuedKey, KeepWorktree, NewKey,
+    RunningWorker, SystemClock, SystemEntropy, Worker, WorkerConfig,
 };
 
 /// Local git: repositories on disk or at any clonable URL, and a worktree for each attempt.

@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, value_parser};
 use lime_core::Id;
 use lime_core::governance::Approval;
-use lime_core::identity::Slug;
+use lime_core::identity::{ApiKeySecret, KeyPrefix, Permission, Slug};
 use lime_core::runs::{AgentRun, RunStatus, Seq};
 
 use crate::age::Age;
@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Tenants and their limits
     #[command(subcommand)]
     Tenants(TenantsCommand),
+    /// API keys of a tenant
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
     /// Runs: look at them, and say what becomes of them
     #[command(subcommand)]
     Runs(RunsCommand),
@@ -115,6 +118,45 @@ pub(crate) enum TenantsCommand {
         #[arg(value_parser = most)]
         most: Most,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiKeyCommand {
+    /// Makes a key and prints it, this once
+    ///
+    /// It is hashed with the first of the peppers in LIME_API_KEY_PEPPERS, which must be those of the servers.
+    Create(ApiKeyCreateArgs),
+    /// The keys that can be used, and when each was last used
+    List {
+        /// Shows those that were revoked or have expired, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Takes a key back, for good
+    Revoke {
+        /// The first 8 characters after `lime_`, as the list shows them; do not write the whole key
+        #[arg(value_parser = key_prefix)]
+        prefix: KeyPrefix,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiKeyCreateArgs {
+    /// What it is for
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What it may do, such as runs:create; may be repeated
+    #[arg(long = "scope", value_name = "PERMISSION", required = true, value_parser = Permission::parse)]
+    pub(crate) scopes: Vec<Permission>,
+    /// Whose it is, by the address: it then never may do more than they may [default: the tenant's own]
+    #[arg(long, value_name = "EMAIL")]
+    pub(crate) user: Option<String>,
+    /// The only project that it is for, by its key or id [default: all of the tenant]
+    #[arg(long, value_name = "KEY|ID")]
+    pub(crate) project: Option<String>,
+    /// How long it counts, such as 90d [default: until it is revoked]
+    #[arg(long, value_name = "AGE", value_parser = Age::parse)]
+    pub(crate) expires_in: Option<Age>,
 }
 
 /// A limit on concurrent runs; none is a word of its own, so that it is never meant by accident.
@@ -255,6 +297,10 @@ pub(crate) struct PageArgs {
     /// Asks every tenant
     #[arg(long)]
     pub(crate) all_tenants: bool,
+}
+
+fn key_prefix(text: &str) -> Result<KeyPrefix, lime_core::Invalid> {
+    KeyPrefix::parse(text.strip_prefix(ApiKeySecret::PREFIX).unwrap_or(text))
 }
 
 fn slug(text: &str) -> Result<Slug, lime_core::Invalid> {

@@ -5,6 +5,7 @@
 //!   reaches a terminal, by `text`.
 
 mod age;
+mod api_keys;
 mod approvals;
 mod args;
 mod confirm;
@@ -68,6 +69,7 @@ async fn run(lime: Lime) -> Result<(), Failure> {
 async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
     match command {
         Command::Migrate { check } => migrate::run(desk, check).await,
+        Command::ApiKey(command) => api_keys::run(desk, command).await,
         Command::Tenants(command) => tenants::run(desk, command).await,
         Command::Runs(command) => runs::run(desk, command).await,
         Command::Approvals(command) => approvals::run(desk, command).await,

@@ -18,14 +18,17 @@ pub(crate) struct Whose {
 
 impl From<Stored<Tenant>> for Whose {
     fn from(tenant: Stored<Tenant>) -> Self {
-        // Whoever has the database's URL may do everything; the reason ends up in traces and audit.
-        let user = environment::variable("USER");
-        let reason = format!("{} by the command lime", user.as_deref().unwrap_or("an operator"));
-        Self { scope: Scope::system(tenant.id, reason), slug: tenant.value.slug }
+        Self { scope: Scope::system(tenant.id, Self::reason()), slug: tenant.value.slug }
     }
 }
 
 impl Whose {
+    /// Why the operator acts: whoever has the database's URL may do everything, and this ends up in traces and audit.
+    pub(crate) fn reason() -> String {
+        let user = environment::variable("USER");
+        format!("{} by the command lime", user.as_deref().unwrap_or("an operator"))
+    }
+
     /// The tenant of this slug.
     pub(crate) async fn named(storage: &PgStorage, slug: &Slug) -> Result<Self, Failure> {
         match storage.tenant_by_slug(slug).await? {

@@ -19,8 +19,11 @@ pub trait Entity: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     const TABLE: &'static str;
     /// Every column that can be filtered on.
     const COLUMNS: &'static [Column<Self>];
-    /// Groups of columns whose values are unique within a tenant; a group with a null in it never clashes.
+    /// Groups of columns whose values are unique within a tenant; a group with a null in it never clashes, unless
+    /// [`NULLS_EQUAL`](Entity::NULLS_EQUAL) says so.
     const UNIQUE: &'static [&'static [Column<Self>]];
+    /// Whether in those groups a null is a value like any other, so that two with it clash.
+    const NULLS_EQUAL: bool;
     /// Columns that hold the id of another entity of the same tenant.
     const REFERENCES: &'static [Reference<Self>];
 
@@ -294,6 +297,7 @@ macro_rules! entity {
             $($field:ident : $type:ty = $column:ident => |$value:ident| $read:expr;)*
         }
         $(unique [$($unique:ident),+];)*
+        $(nulls_equal $nulls_equal:literal;)?
         $(refers $from:ident -> $target:ident $on_delete:ident $(($clear:expr))?;)*
         validate |$this:ident| $check:expr;
     ) => {
@@ -309,6 +313,7 @@ macro_rules! entity {
             const COLUMNS: &'static [$crate::Column<Self>] = &[$($entity::$field.column),*];
             const UNIQUE: &'static [&'static [$crate::Column<Self>]] =
                 &[$(&[$($entity::$unique.column),+]),*];
+            const NULLS_EQUAL: bool = false $(|| $nulls_equal)?;
             const REFERENCES: &'static [$crate::Reference<Self>] = &[$($crate::Reference {
                 column: $entity::$from.column,
                 target: <$target as $crate::Entity>::NAME,

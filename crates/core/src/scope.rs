@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::Id;
-use crate::identity::{Tenant, User};
-use crate::runs::Lease;
+use crate::identity::{ApiKey, Tenant, User};
+use crate::runs::{AgentRun, Lease};
 
 /// The tenant that a call belongs to, and the actor behind it.
 ///
@@ -39,6 +39,22 @@ pub struct Scope {
 pub enum Actor {
     /// A person, known by their membership in the tenant.
     User(Id<User>),
+    /// An API key.
+    ApiKey {
+        /// The key.
+        key: Id<ApiKey>,
+        /// The person whose key it is; the tenant's own, if none.
+        user: Option<Id<User>>,
+    },
+    /// The agent of a run.
+    Agent {
+        /// The run.
+        run: Id<AgentRun>,
+        /// The person who started the run, if one did.
+        user: Option<Id<User>>,
+        /// The key that started it, if one did.
+        key: Option<Id<ApiKey>>,
+    },
     /// The software itself, for this reason.
     System(Cow<'static, str>),
 }
@@ -49,6 +65,23 @@ impl Scope {
     /// - Call it only where a login, a session or a key has been checked; nothing is checked here.
     pub fn authenticated(tenant: Id<Tenant>, user: Id<User>) -> Self {
         Self { tenant, actor: Actor::User(user), fence: None }
+    }
+
+    /// The scope of an API key that authentication has recognised, and of the person whose it is.
+    ///
+    /// - Nothing is checked here either.
+    pub fn of_key(tenant: Id<Tenant>, key: Id<ApiKey>, user: Option<Id<User>>) -> Self {
+        Self { tenant, actor: Actor::ApiKey { key, user }, fence: None }
+    }
+
+    /// The scope of the agent that works a run, for whom the run was started by this person or key.
+    pub fn of_agent(
+        tenant: Id<Tenant>,
+        run: Id<AgentRun>,
+        user: Option<Id<User>>,
+        key: Option<Id<ApiKey>>,
+    ) -> Self {
+        Self { tenant, actor: Actor::Agent { run, user, key }, fence: None }
     }
 
     /// The scope of the software itself, which says why it acts.
@@ -77,11 +110,25 @@ impl Scope {
         &self.actor
     }
 
-    /// The person who acts, if it is one.
+    /// The person who acts, by themselves or by a key of theirs.
+    ///
+    /// - None for an agent: whoever started its run has not said what it says.
     pub fn user(&self) -> Option<Id<User>> {
         match &self.actor {
             Actor::User(user) => Some(*user),
-            Actor::System(_) => None,
+            Actor::ApiKey { user, .. } => *user,
+            Actor::Agent { .. } | Actor::System(_) => None,
+        }
+    }
+
+    /// The person at the beginning of what is done, and the key that they used: for an agent, those that started its
+    /// run.
+    pub fn origin(&self) -> (Option<Id<User>>, Option<Id<ApiKey>>) {
+        match &self.actor {
+            Actor::User(user) => (Some(*user), None),
+            Actor::ApiKey { key, user } => (*user, Some(*key)),
+            Actor::Agent { user, key, .. } => (*user, *key),
+            Actor::System(_) => (None, None),
         }
     }
 
@@ -96,6 +143,9 @@ impl fmt::Debug for Scope {
         write!(f, "tenant {} as ", self.tenant)?;
         match &self.actor {
             Actor::User(user) => write!(f, "user {user}")?,
+            Actor::ApiKey { key, user: None } => write!(f, "API key {key}")?,
+            Actor::ApiKey { key, user: Some(user) } => write!(f, "API key {key} of user {user}")?,
+            Actor::Agent { run, .. } => write!(f, "the agent of run {run}")?,
             Actor::System(reason) => write!(f, "system ({reason})")?,
         }
         match &self.fence {

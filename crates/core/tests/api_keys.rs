@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where something is wrong")]
 
 use std::collections::HashSet;
-use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lime_core::identity::{
     ApiKey, ApiKeySecret, KeyHash, KeyPrefix, KeyRefused, MalformedKey, Pepper, Peppers, Permission,
-    Permissions,
+    Permissions, SessionRefused, SessionToken,
 };
-use lime_core::{Entity, ErrorKind};
+use lime_core::ports::Entropy;
+use lime_core::{Entity, Error, ErrorKind, Result};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -17,19 +18,28 @@ use sha2::{Digest, Sha256};
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const ZEROS: &str = "lime_0000000000000000000000000000002C8GjS";
 
-/// A source of bytes that is the same every time: SHA-256 of a seed and a counter.
-fn source(seed: u64) -> impl FnMut(&mut [u8]) -> Result<(), Infallible> {
-    let mut count = 0_u64;
-    move |bytes| {
-        count += 1;
-        let block = Sha256::digest([seed.to_le_bytes(), count.to_le_bytes()].concat());
-        bytes.copy_from_slice(&block);
-        Ok(())
+/// Bytes as a function fills them.
+struct Source<F>(F);
+
+impl<F: Fn(&mut [u8]) -> Result<()> + Send + Sync> Entropy for Source<F> {
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        self.0(bytes)
     }
 }
 
+/// A source of bytes that is the same every time: SHA-256 of a seed and a counter.
+fn source(seed: u64) -> impl Entropy {
+    let count = AtomicU64::new(0);
+    Source(move |bytes: &mut [u8]| {
+        let count = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let block = Sha256::digest([seed.to_le_bytes(), count.to_le_bytes()].concat());
+        bytes.copy_from_slice(&block);
+        Ok(())
+    })
+}
+
 fn secret(seed: u64) -> ApiKeySecret {
-    ApiKeySecret::generate(source(seed)).unwrap()
+    ApiKeySecret::generate(&source(seed)).unwrap()
 }
 
 fn text(seed: u64) -> String {
@@ -55,15 +65,15 @@ fn time(minutes: i64) -> DateTime<Utc> {
 
 #[test]
 fn golden_vectors() {
-    let zeros = ApiKeySecret::generate(|bytes| {
+    let zeros = ApiKeySecret::generate(&Source(|bytes: &mut [u8]| {
         bytes.fill(0);
-        Ok::<_, Infallible>(())
-    });
+        Ok(())
+    }));
     assert_eq!(zeros.unwrap().reveal().expose_secret(), ZEROS);
-    let steps = ApiKeySecret::generate(|bytes| {
+    let steps = ApiKeySecret::generate(&Source(|bytes: &mut [u8]| {
         (0..).zip(bytes).for_each(|(at, byte): (u8, _)| *byte = at.wrapping_mul(7).wrapping_add(3));
-        Ok::<_, Infallible>(())
-    });
+        Ok(())
+    }));
     assert_eq!(steps.unwrap().reveal().expose_secret(), "lime_024679BDEGIKLNPRSUWYZbdfgikmnp2iZsDC");
 
     // The random part and the checksum of a token that GitHub once made, and that is known for it.
@@ -178,10 +188,10 @@ fn every_digit_is_as_likely_as_any_other() {
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
 
     // The bound would see a remainder by 62, which prefers the first eight digits.
-    let mut fill = source(0);
+    let source = source(0);
     let mut bytes = vec![0; 32];
     let by_remainder = (0..KEYS).flat_map(|_| {
-        fill(&mut bytes).unwrap();
+        source.fill(&mut bytes).unwrap();
         bytes[..30].iter().map(|byte| BASE62.as_bytes()[usize::from(byte % 62)]).collect::<Vec<_>>()
     });
     assert!(chi_squared(by_remainder) > 5.0 * BOUND);
@@ -189,16 +199,58 @@ fn every_digit_is_as_likely_as_any_other() {
 
 #[test]
 fn a_source_is_asked_until_there_is_enough_and_its_failure_is_passed_on() {
-    let mut asked = 0;
-    let key = ApiKeySecret::generate(|bytes| {
-        asked += 1;
+    let asked = AtomicU64::new(0);
+    let key = ApiKeySecret::generate(&Source(|bytes: &mut [u8]| {
         // At first 62 and 63, which are no digits.
-        bytes.fill(if asked <= 2 { 0xF8 } else { 0 });
-        Ok::<_, Infallible>(())
-    });
+        bytes.fill(if asked.fetch_add(1, Ordering::Relaxed) < 2 { 0xF8 } else { 0 });
+        Ok(())
+    }));
     assert_eq!(key.unwrap().reveal().expose_secret(), ZEROS);
-    assert_eq!(asked, 3);
-    assert_eq!(ApiKeySecret::generate(|_| Err("no entropy")).unwrap_err(), "no entropy");
+    assert_eq!(asked.into_inner(), 3);
+    let none = Source(|_: &mut [u8]| Err(Error::new(ErrorKind::Unavailable, "test", "no entropy")));
+    assert_eq!(ApiKeySecret::generate(&none).unwrap_err().message(), "no entropy");
+    assert_eq!(SessionToken::generate(&none).unwrap_err().message(), "no entropy");
+}
+
+#[test]
+fn a_sessions_token_is_64_digits_and_is_shown_once() {
+    let token = SessionToken::generate(&source(1)).unwrap();
+    assert!(!format!("{token:?}").contains("lime_session_"));
+    let hash = token.hash();
+    let text = token.reveal();
+    let text = text.expose_secret();
+    assert_eq!((text.len(), SessionToken::LEN), (77, 77));
+    assert_eq!(hash.bytes(), <[u8; 32]>::from(Sha256::digest(text)));
+    assert_eq!(SessionToken::parse(text).unwrap().hash(), hash);
+    let other = SessionToken::generate(&source(2)).unwrap().hash();
+    assert_ne!(hash, other);
+    for bad in [
+        "",
+        "lime_session_",
+        &text[..76],
+        &format!("{text}0"),
+        &text.to_uppercase(),
+        &format!("{}g", &text[..76]),
+    ] {
+        assert_eq!(SessionToken::parse(bad).unwrap_err(), SessionRefused::Malformed, "{bad}");
+    }
+}
+
+#[test]
+fn peppers_are_read_from_one_text_that_no_error_repeats() {
+    let one = format!("1:{}", "A".repeat(43) + "=");
+    let two = format!("2:{}", "B".repeat(42) + "A=");
+    let newer = Peppers::parse(&format!("{two}, {one}").into()).unwrap();
+    let older = Peppers::parse(&one.clone().into()).unwrap();
+    let secret = secret(1);
+    let hash = older.hash(&secret);
+    assert_eq!(newer.verify(&secret, &hash), Ok(()));
+    assert_eq!(newer.renewed(&secret, &hash).unwrap().pepper_id(), 2);
+    let twice = format!("{one},{one}");
+    for bad in ["", "BBBB", "x:AAAA", "1:AAAA", "1:!", &twice] {
+        let refused = Peppers::parse(&bad.into()).unwrap_err().to_string();
+        assert!(!refused.contains("AAAA") && !refused.contains("BBBB"), "{refused}");
+    }
 }
 
 #[test]

@@ -6,12 +6,22 @@ use lime_core::identity::{
     Permission, Permissions, Reach, Resource, Role, User, UserStatus, authorize,
 };
 use lime_core::planning::Project;
-use lime_core::{Entity, ErrorKind, Id};
+use lime_core::ports::Entropy;
+use lime_core::{Entity, ErrorKind, Id, Result};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 const ADA: Id<User> = Id::new(1);
+
+/// Leaves the bytes as they are.
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn fill(&self, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+}
 
 fn user(status: UserStatus) -> User {
     User { email: "ada@example.com".into(), name: None, github_user_id: None, status }
@@ -22,7 +32,7 @@ fn person(grants: impl IntoIterator<Item = Grant>) -> Authority {
 }
 
 fn key(user_id: Option<Id<User>>, scopes: Grant) -> ApiKey {
-    let secret = ApiKeySecret::generate(|_| Ok::<_, ()>(())).unwrap();
+    let secret = ApiKeySecret::generate(&Zeros).unwrap();
     let peppers = Peppers::new(Pepper::new(1, vec![7; 32].into()).unwrap(), []).unwrap();
     let key = ApiKey::new("ci", scopes.permissions, &secret, &peppers);
     ApiKey { user_id, project_id: scopes.project_id, ..key }

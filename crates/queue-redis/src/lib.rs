@@ -34,6 +34,7 @@ mod desk;
 mod ear;
 mod entry;
 mod feed;
+mod inside;
 mod kind;
 mod line;
 mod link;

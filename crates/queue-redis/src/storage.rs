@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use lime_core::governance::{Approval, Decision};
+use lime_core::governance::{Approval, Decision, SealedStore, Sealing};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::ports::{Approvals, Question, WorkerName};
 use lime_core::runs::Lease;
@@ -128,6 +128,22 @@ impl<S: Tenants + ?Sized> Tenants for RedisQueue<S> {
         self.inner.limit_runs(tenant, most).await
     }
 
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner.update_tenant(tenant).await
+    }
+
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()> {
+        self.inner.delete_tenant(tenant).await
+    }
+
+    async fn seed_roles(&self) -> Result<usize> {
+        self.inner.seed_roles().await
+    }
+
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner.tenant(tenant).await
+    }
+
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
         self.inner.tenant_by_slug(slug).await
     }
@@ -156,6 +172,17 @@ impl<S: Store<E> + ?Sized, E: Editable> Store<E> for RedisQueue<S> {
 
     async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
         self.inner.delete(scope, stored).await
+    }
+}
+
+#[async_trait]
+impl<S: SealedStore<E> + ?Sized, E: Sealing> SealedStore<E> for RedisQueue<S> {
+    async fn draw_id(&self, scope: &Scope) -> Result<Id<E>> {
+        self.inner.draw_id(scope).await
+    }
+
+    async fn insert_as(&self, scope: &Scope, id: Id<E>, value: E) -> Result<Stored<E>> {
+        self.inner.insert_as(scope, id, value).await
     }
 }
 

@@ -120,6 +120,8 @@ fn of_code(operation: &'static str, name: &str, table: &str, database: &SqlxPost
         "22001" => invalid("is too long"),
         "22P05" | "22021" => invalid("must not contain the NUL character, and must be UTF-8"),
         "22003" => invalid("is too great a number"),
+        // What `tenants_check_open` raises.
+        "LM001" => Error::new(ErrorKind::Conflict, operation, database.message()),
         "40001" | "40P01" => {
             let message = "somebody else changed the same rows at once; try again";
             again(Error::new(ErrorKind::Conflict, operation, message))

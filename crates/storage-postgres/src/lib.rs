@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod api_keys;
 mod approvals;
 mod batch;
 mod connections;
@@ -25,7 +26,9 @@ mod embedded;
 mod error;
 mod events;
 mod fence;
+mod identities;
 mod listen;
+mod members;
 mod migrations;
 mod news;
 mod nul;

@@ -354,7 +354,7 @@ async fn patience(tx: &impl ConnectionTrait) -> Result<(), DbErr> {
 }
 
 /// Makes the tables of this month and the next ones, where they are missing; gives their names.
-pub(crate) async fn add_months(tx: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+async fn add_months(tx: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     let statement =
         "SELECT name FROM agent_events_missing_months($1) AS name WHERE agent_events_add_month(name)";
     let rows = tx.query_all_raw(sql(statement, [AHEAD.into()])).await?;

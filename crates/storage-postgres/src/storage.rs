@@ -20,7 +20,7 @@ use crate::listen::Listener;
 use crate::news::News;
 use crate::pool::{Pool, PoolSettings, Whom};
 use crate::queue::Lines;
-use crate::{Migrator, retention};
+use crate::{Migrator, tenants};
 
 /// Everything that is stored, in a PostgreSQL database; clones share their connections.
 ///
@@ -154,15 +154,21 @@ impl PgStorage {
     ///
     /// - Done as the user of the URL, who becomes the owner of what is made, on a connection of its own. The first time,
     ///   this user must be allowed to make roles (`CREATEROLE`), unless `lime_app` and `lime_system` are there.
-    /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does.
+    /// - Makes the tables of the next months' events too, as [`maintain`](PgStorage::maintain) does, and brings the
+    ///   built-in roles of every tenant up to date.
     pub async fn migrate(&self) -> Result<()> {
         const OPERATION: &str = "storage.migrate";
         let known = self.migrations().await?;
-        if known.pending.is_empty() && known.unknown.is_empty() {
-            return self.maintain().await.map(|_| ());
+        if !known.pending.is_empty() || !known.unknown.is_empty() {
+            self.migrate_tables(OPERATION).await?;
         }
+        self.maintain().await?;
+        tenants::seed_roles(self.connection(), OPERATION, None).await.map(|_| ())
+    }
+
+    async fn migrate_tables(&self, operation: &'static str) -> Result<()> {
         let this = self.clone();
-        self.detached(OPERATION, tracing::info_span!("migrate"), async move {
+        self.detached(operation, tracing::info_span!("migrate"), async move {
             let work = async |owner: &DatabaseConnection| {
                 let tx = owner.begin().await?;
                 let lock = format!(
@@ -171,10 +177,9 @@ impl PgStorage {
                 );
                 tx.execute_unprepared(&lock).await?;
                 Migrator::up(&tx, None).await?;
-                retention::add_months(&tx).await?;
                 tx.commit().await
             };
-            this.as_owner(OPERATION, work).await
+            this.as_owner(operation, work).await
         })
         .await
     }

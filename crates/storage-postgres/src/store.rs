@@ -67,7 +67,7 @@ fn condition<E: Row>(operation: &'static str, condition: &Condition<E>) -> Resul
     })
 }
 
-fn check<E: Row>(operation: &'static str, value: &E) -> Result<()> {
+pub(crate) fn check<E: Row>(operation: &'static str, value: &E) -> Result<()> {
     value.validate().map_err(|invalid| invalid.refused(operation, E::NAME))
 }
 

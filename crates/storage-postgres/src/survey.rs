@@ -2,16 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use lime_core::governance::Approval;
-use lime_core::identity::{Slug, Tenant};
+use lime_core::identity::Tenant;
 use lime_core::runs::{AgentRun, RunAttempt};
 use lime_core::{Error, ErrorKind, Id, Result, Scope, Stored};
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 use sea_orm_migration::MigratorTrait;
 use tracing::Instrument;
 
 use crate::connections::Connections;
 use crate::error::unnamed;
 use crate::storage::sql;
+use crate::tenants;
 use crate::{Migrator, PgStorage};
 
 /// Which migrations a database has had.
@@ -94,34 +95,20 @@ pub struct LogState {
     pub has_strays: bool,
 }
 
-#[derive(FromQueryResult)]
-struct TenantRow {
-    id: i64,
-    name: String,
-    slug: String,
-    max_concurrent_runs: Option<i32>,
-    version: i64,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-const TENANT: &str = "tenant.id, tenant.name, tenant.slug, tenant.max_concurrent_runs, tenant.version, \
-                      tenant.created_at, tenant.updated_at";
-
 impl PgStorage {
     /// Every tenant, the oldest first.
     pub async fn all_tenants(&self) -> Result<Vec<Stored<Tenant>>> {
         const OPERATION: &str = "survey.tenants";
-        let rows =
-            self.rows(OPERATION, format!("SELECT {TENANT} FROM tenants AS tenant ORDER BY id"), []).await?;
-        rows.iter().map(|row| tenant(OPERATION, row)).collect()
+        let rows = self
+            .rows(OPERATION, "SELECT * FROM tenants WHERE deleted_at IS NULL ORDER BY id".to_owned(), [])
+            .await?;
+        rows.iter().map(|row| tenants::read(OPERATION, row)).collect()
     }
 
     /// Every tenant with its places in the line, the oldest first.
     pub async fn tenant_loads(&self) -> Result<Vec<TenantLoad>> {
         const OPERATION: &str = "survey.tenant_loads";
-        let statement = format!(
-            "SELECT {TENANT}, coalesce(line.waiting, 0) AS waiting, coalesce(line.leased, 0) AS leased,
+        let statement = "SELECT tenant.*, coalesce(line.waiting, 0) AS waiting, coalesce(line.leased, 0) AS leased,
                     coalesce(line.paused, 0) AS paused
              FROM tenants AS tenant LEFT JOIN (
                  SELECT tenant_id, count(*) FILTER (WHERE state IN (0, 1)) AS waiting,
@@ -129,12 +116,12 @@ impl PgStorage {
                  FROM (
                      SELECT tenant_id, state FROM run_queue UNION ALL SELECT tenant_id, 3 FROM run_leases
                  ) AS place GROUP BY tenant_id
-             ) AS line ON line.tenant_id = tenant.id ORDER BY tenant.id"
-        );
-        let rows = self.rows(OPERATION, statement, []).await?;
+             ) AS line ON line.tenant_id = tenant.id
+             WHERE tenant.deleted_at IS NULL ORDER BY tenant.id";
+        let rows = self.rows(OPERATION, statement.to_owned(), []).await?;
         let load = |row: &QueryResult| {
             Ok(TenantLoad {
-                tenant: tenant(OPERATION, row)?,
+                tenant: tenants::read(OPERATION, row)?,
                 waiting: count(OPERATION, row, "waiting")?,
                 leased: count(OPERATION, row, "leased")?,
                 paused: count(OPERATION, row, "paused")?,
@@ -165,10 +152,10 @@ impl PgStorage {
         id: i64,
     ) -> Result<Stored<Tenant>> {
         let statement = format!(
-            "SELECT {TENANT} FROM {table} AS it JOIN tenants AS tenant ON tenant.id = it.tenant_id WHERE it.id = $1"
+            "SELECT tenant.* FROM {table} AS it JOIN tenants AS tenant ON tenant.id = it.tenant_id WHERE it.id = $1"
         );
         match self.rows(operation, statement, [id.into()]).await?.first() {
-            Some(row) => tenant(operation, row),
+            Some(row) => tenants::read(operation, row),
             None => Err(Error::not_found(operation, noun, id)),
         }
     }
@@ -329,22 +316,6 @@ async fn rows<const N: usize>(
 fn only(mut rows: Vec<QueryResult>, operation: &'static str) -> Result<QueryResult> {
     let none = "the database gave no answer to a question that has one";
     rows.pop().ok_or_else(|| Error::new(ErrorKind::Corrupt, operation, none))
-}
-
-fn tenant(operation: &'static str, row: &QueryResult) -> Result<Stored<Tenant>> {
-    let row = TenantRow::from_query_result(row, "").map_err(|error| unnamed(operation, &error))?;
-    let slug = Slug::parse(row.slug).map_err(|invalid| {
-        let message = format!("the stored tenant cannot be read: {invalid}");
-        Error::new(ErrorKind::Corrupt, operation, message).with("id", row.id)
-    })?;
-    let value = Tenant { name: row.name, slug, max_concurrent_runs: row.max_concurrent_runs };
-    Ok(Stored {
-        id: Id::new(row.id),
-        version: row.version,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        value,
-    })
 }
 
 fn field<T: sea_orm::TryGetable>(operation: &'static str, row: &QueryResult, name: &str) -> Result<T> {

@@ -19,8 +19,8 @@ use crate::support::{
     LONG, as_owner, claim, log, open, options, scene, settlement, submit, texts, texts_of_owner,
 };
 
-/// The tables that belong to no tenant: whoever looks at them sees all of them, or nothing.
-const OF_NOBODY: &[&str] = &["seaql_migrations"];
+/// The tables that belong to no tenant: who works for one sees nothing of them.
+const OF_NOBODY: &[&str] = &["identities", "login_sessions", "seaql_migrations"];
 
 const TABLES: &str = "SELECT relname::text FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1";
@@ -32,6 +32,13 @@ async fn every_table_is_isolated(storage: &PgStorage) {
               SELECT polname::text FROM pg_policy WHERE polrelid = it.oid AND polpermissive AND polcmd = '*' ORDER BY 1))
         ORDER BY 1";
     assert_eq!(texts_of_owner(storage, open).await, OF_NOBODY);
+    let of_system = "SELECT relname::text FROM pg_class AS it
+        WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND relforcerowsecurity
+          AND 'of_all' = ALL (SELECT polname::text FROM pg_policy WHERE polrelid = it.oid) ORDER BY 1";
+    assert_eq!(texts_of_owner(storage, of_system).await, ["identities", "login_sessions"]);
+    let reached = "SELECT DISTINCT table_name::text FROM information_schema.role_table_grants
+        WHERE grantee = 'lime_app' AND table_name = ANY ('{identities, login_sessions}')";
+    assert_eq!(texts_of_owner(storage, reached).await, [""; 0]);
     let rule = "SELECT DISTINCT pg_get_expr(polqual, polrelid) FROM pg_policy
         WHERE polname = 'of_tenant' AND polrelid <> 'tenants'::regclass";
     assert_eq!(

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lime_core::governance::{Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Decision};
-use lime_core::identity::User;
+use lime_core::identity::{ApiKey, Role, User, UserRole};
 use lime_core::planning::{Board, Project, Ticket};
 use lime_core::ports::{EventLog, Queue, Settlement};
 use lime_core::repos::{CodeDiff, Repository, Worktree, WorktreeStatus};
@@ -23,13 +23,44 @@ use sea_orm_migration::MigratorTrait;
 
 use crate::support::{claim, database, log, open, scene, settlement, submit, texts};
 
+/// People are of no tenant, nor are the tenants themselves.
+const OF_NO_TENANT: &[&str] = &["tenants", "identities", "login_sessions", "seaql_migrations"];
+
 /// What 000 §5, 001, 002 and 004 name, under our names, and ours: table, columns, and for each index its first columns.
 const ASKED: &[(&str, &str, &[&str])] = &[
-    ("tenants", "id name slug max_concurrent_runs created_at", &["slug"]),
+    (
+        "tenants",
+        "id name slug max_concurrent_runs logo_url settings_json created_at updated_at deleted_at",
+        &["slug"],
+    ),
+    ("identities", "id email name avatar_url email_verified created_at updated_at", &["email"]),
+    (
+        "login_sessions",
+        "id identity_id token_hash expires_at ip_address user_agent created_at updated_at",
+        &["token_hash", "identity_id", "expires_at"],
+    ),
+    ("roles", "id tenant_id name permissions_json is_built_in", &["tenant_id name"]),
+    (
+        "user_roles",
+        "id tenant_id user_id role_id project_id",
+        &["tenant_id user_id role_id", "tenant_id user_id", "tenant_id role_id", "tenant_id project_id"],
+    ),
+    (
+        "api_keys",
+        "id tenant_id user_id project_id name prefix key_hash pepper_id scopes_json status last_used_at expires_at \
+         created_at revoked_at",
+        &["tenant_id status", "prefix", "tenant_id user_id", "tenant_id project_id"],
+    ),
     (
         "users",
-        "id tenant_id email name github_user_id status created_at",
-        &["tenant_id email", "tenant_id status", "tenant_id github_user_id"],
+        "id tenant_id email name github_user_id status identity_id created_at",
+        &[
+            "tenant_id email",
+            "tenant_id status",
+            "tenant_id github_user_id",
+            "tenant_id identity_id",
+            "identity_id",
+        ],
     ),
     (
         "projects",
@@ -79,7 +110,8 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "id tenant_id project_id ticket_id provider mode status input_prompt output_summary artifacts_json \
          cost_cents started_at ended_at created_at agent_id session_id turn_count token_input_count \
          token_output_count tool_calls error error_type duration_ms stop_reason trigger_message_id channel_id \
-         token_usage parent_run_id priority run_at unique_key failure_count pause_requested_at",
+         token_usage parent_run_id priority run_at unique_key failure_count pause_requested_at created_by \
+         created_by_key",
         &[
             "tenant_id project_id created_at",
             "tenant_id status",
@@ -92,6 +124,8 @@ const ASKED: &[(&str, &str, &[&str])] = &[
             "tenant_id status created_at",
             "tenant_id unique_key",
             "tenant_id parent_run_id",
+            "tenant_id created_by",
+            "tenant_id created_by_key",
         ],
     ),
     (
@@ -162,7 +196,7 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "id tenant_id run_id attempt_id kind idempotency_key expected_json status approval_id result error ended_at",
         &["tenant_id run_id idempotency_key", "tenant_id approval_id"],
     ),
-    ("tenant_keys", "id tenant_id master_key wrapped created_at", &["tenant_id id", "master_key"]),
+    ("tenant_keys", "id tenant_id master_key wrapped created_at", &["tenant_id id"]),
     (
         "env_var_sets",
         "id tenant_id scope_type scope_id name created_at",
@@ -215,16 +249,19 @@ async fn every_table_is_of_a_tenant_and_every_index_begins_with_it() {
     let Some(fresh) = database().await else { return };
     let storage = open(&fresh).await;
     let columns = columns(storage.connection()).await;
-    let tables = "SELECT table_name::text FROM information_schema.tables
-        WHERE table_schema = 'public' AND table_name NOT IN ('tenants', 'seaql_migrations')";
-    for table in texts(storage.connection(), tables).await {
+    let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'";
+    let tables = texts(storage.connection(), tables).await.into_iter();
+    for table in tables.filter(|table| !OF_NO_TENANT.contains(&table.as_str())) {
         assert!(columns.contains(&format!("{table}.tenant_id")), "{table} has no tenant");
     }
     for index in texts(storage.connection(), INDEXES).await {
         let mut words = index.split(' ');
         let (table, first) = (words.next().unwrap(), words.next().unwrap());
         // The queue looks for all tenants at once.
-        let of_all = ["tenants", "seaql_migrations"].contains(&table)
+        // Authentication does not know the tenant yet, and a person is looked for in all of them.
+        let before_any = [("api_keys", "prefix"), ("users", "identity_id")].contains(&(table, first));
+        let of_all = OF_NO_TENANT.contains(&table)
+            || before_any
             || (["run_queue", "run_leases"].contains(&table) && ["run_id", "due_at"].contains(&first));
         let allowed = of_all || ["tenant_id", "id"].contains(&first);
         assert!(allowed, "the index ({index}) does not begin with the tenant");
@@ -263,6 +300,13 @@ async fn holds<E: Entity>(storage: &PgStorage) {
             names.join("_")
         );
         assert_eq!(texts(storage.connection(), &sql).await, ["u"], "{} ({names:?})", E::TABLE);
+        let nulls = format!(
+            "SELECT indnullsnotdistinct::text FROM pg_index WHERE indexrelid = '{}_{}_key'::regclass",
+            E::TABLE,
+            names.join("_")
+        );
+        let nulls_equal = texts(storage.connection(), &nulls).await;
+        assert_eq!(nulls_equal, [E::NULLS_EQUAL.to_string()], "{} ({names:?})", E::TABLE);
     }
 }
 
@@ -271,6 +315,9 @@ async fn tables_do_what_their_entities_declare() {
     let Some(fresh) = database().await else { return };
     let storage = open(&fresh).await;
     holds::<User>(&storage).await;
+    holds::<Role>(&storage).await;
+    holds::<UserRole>(&storage).await;
+    holds::<ApiKey>(&storage).await;
     holds::<Project>(&storage).await;
     holds::<Board>(&storage).await;
     holds::<Ticket>(&storage).await;

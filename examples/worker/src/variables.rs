@@ -4,7 +4,11 @@
 pub(crate) const VARIABLES: &[(&str, &str, &str)] = &[
     ("DATABASE_URL", "needed", "the PostgreSQL server, as in postgres://user:password@host/lime"),
     ("LIME_DATABASE_CONNECTIONS", "10", "how many connections to it at most, 2 to 1000"),
-    ("LIME_DATABASE_NOTIFY", "1", "0 leaves out the connection by which processes tell each other of news; they look for it then"),
+    (
+        "LIME_DATABASE_NOTIFY",
+        "1",
+        "0 leaves out the connection by which processes tell each other of news; they look for it then",
+    ),
     (
         "LIME_MIGRATE",
         "0",

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and shows what the command said"
 )]
 
+mod api_keys;
 mod approvals;
 mod control;
 mod database;

@@ -4,6 +4,7 @@
 //! - Nothing but the ports is asked for. A queue may need a moment until what was submitted can be taken, so
 //!   everything that must happen is waited for; what must not happen is looked for at once.
 
+pub mod api_keys;
 pub mod approvals;
 pub mod ends;
 pub mod entities;
@@ -16,8 +17,10 @@ pub mod questions;
 pub mod records;
 pub mod requests;
 pub mod secrets;
+pub mod sign_in;
 pub mod stores;
 pub mod subscriptions;
+pub mod tenants;
 pub mod work;
 
 /// Makes a test of each storage test, on what the expression gives: an `Option<Subject>` in a future, where `None`
@@ -215,4 +218,31 @@ list! { $
         the_run_goes_on_when_nothing_is_open
         an_answer_wakes_the_worker
         a_person_with_answers_stays;
+    tenants:
+        a_tenant_is_updated
+        a_deleted_tenant_is_gone
+        the_runs_of_a_deleted_tenant_are_left_alone
+        a_deleted_tenant_disturbs_no_other
+        a_tenant_has_the_built_in_roles
+        seeding_leaves_a_tenants_own_roles_alone
+        a_role_comes_back_as_it_was
+        a_role_is_assigned_once
+        a_run_knows_who_started_it
+        nobody_is_a_member_of_a_deleted_tenant;
+    api_keys:
+        a_key_comes_back_as_it_was
+        a_prefix_is_one_key_of_all_tenants
+        a_key_is_found_with_its_owner
+        a_use_is_noted_once
+        a_hash_is_renewed
+        a_key_is_revoked_for_good
+        a_key_goes_with_whom_it_belongs_to
+        nothing_shows_a_key;
+    sign_in:
+        an_address_is_one_person
+        a_person_is_a_user_of_each_of_their_tenants
+        a_session_is_found_by_its_token
+        a_session_lets_into_the_tenants_of_its_person
+        a_session_ends_at_its_time
+        sessions_are_ended;
 }

@@ -11,7 +11,7 @@ use crate::identity::User;
 use crate::planning::Project;
 use crate::runs::{AgentEvent, AgentRun, RunAttempt};
 use crate::words::words;
-use crate::{Editable, Error, ErrorKind, Id, Invalid, Result, Scope, Stored, entity};
+use crate::{Actor, Editable, Error, ErrorKind, Id, Invalid, Result, Scope, Stored, entity};
 
 /// A question to a person about one action of one run, and its answer (004 approvals).
 ///
@@ -73,13 +73,23 @@ impl Approval {
             let message = "the question's time is up; the run was told the default answer";
             return Err(Error::new(ErrorKind::Conflict, operation, message));
         }
-        let named =
-            scope.user().is_none_or(|user| self.approvers.is_empty() || self.approvers.contains(&user));
-        if named {
-            Ok(())
-        } else {
-            let message = "only the people named in the question may answer it";
-            Err(Error::new(ErrorKind::PermissionDenied, operation, message))
+        let anybody = self.approvers.is_empty();
+        let refused = match scope.actor() {
+            Actor::System(_) => None,
+            Actor::Agent { .. } => Some("an agent may not answer a question to people"),
+            Actor::User(user) | Actor::ApiKey { user: Some(user), .. }
+                if anybody || self.approvers.contains(user) =>
+            {
+                None
+            }
+            Actor::ApiKey { user: None, .. } if anybody => None,
+            Actor::User(_) | Actor::ApiKey { .. } => {
+                Some("only the people named in the question may answer it")
+            }
+        };
+        match refused {
+            None => Ok(()),
+            Some(message) => Err(Error::new(ErrorKind::PermissionDenied, operation, message)),
         }
     }
 }

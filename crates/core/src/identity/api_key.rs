@@ -127,6 +127,9 @@ pub enum KeyRefused {
     /// Its time is up.
     #[error("this API key expired at {0}; make a new one")]
     Expired(DateTime<Utc>),
+    /// The person whose key it is may no longer act.
+    #[error("the person whose API key this is was disabled; ask an admin")]
+    OwnerDisabled,
     /// The pepper that it was hashed with is not there, so nobody can tell.
     #[error(
         "the pepper {0}, with which this API key was hashed, is missing; configure it again, among the older ones"
@@ -141,7 +144,7 @@ impl KeyRefused {
     ///   [`Unauthenticated`](ErrorKind::Unauthenticated).
     pub fn refused(self, operation: &'static str) -> Error {
         let kind = match self {
-            Self::Malformed(_) | Self::Unknown | Self::Revoked | Self::Expired(_) => {
+            Self::Malformed(_) | Self::Unknown | Self::Revoked | Self::Expired(_) | Self::OwnerDisabled => {
                 ErrorKind::Unauthenticated
             }
             Self::PepperMissing(_) => ErrorKind::Missing,

@@ -3,6 +3,7 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::ports::Entropy;
 use crate::{Invalid, Value};
 
 /// The text of an API key, such as `lime_` and 36 characters more; who has it has what the key permits.
@@ -25,18 +26,18 @@ impl ApiKeySecret {
     const RANDOM: usize = 30;
     const CHECKSUM: usize = 6;
 
-    /// A new key, out of a cryptographic source that fills the bytes it is given, such as `getrandom::fill`.
+    /// A new key.
     ///
-    /// - Fails only as the source does. It is asked for 32 bytes, which nearly always do, and again while they don't:
+    /// - Fails only as the [`Entropy`] does. It is asked for 32 bytes, which nearly always do, and again while they don't:
     ///   six bits of each byte are one of 64 numbers, and the two that are no digit are passed over, so that every
     ///   key is as likely as any other.
-    pub fn generate<E>(mut fill: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+    pub fn generate(entropy: &dyn Entropy) -> crate::Result<Self> {
         let mut text = String::with_capacity(Self::LEN); // no growing, which would leave copies
         text.push_str(Self::PREFIX);
         let mut bytes = Zeroizing::new([0; 32]);
         let random = Self::PREFIX.len() + Self::RANDOM;
         while text.len() < random {
-            fill(bytes.as_mut_slice())?;
+            entropy.fill(bytes.as_mut_slice())?;
             let digits = bytes.iter().filter_map(|byte| BASE62.get(usize::from(byte >> 2)));
             text.extend(digits.take(random - text.len()).map(|digit| char::from(*digit)));
         }

@@ -1,8 +1,10 @@
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
 use super::api_key::KeyRefused;
@@ -37,6 +39,22 @@ impl Pepper {
         Ok(Self { id, key })
     }
 
+    fn parse(entry: &str, place: usize) -> Result<Self, Invalid> {
+        let wrong = |why: &str| {
+            let rule = format!(
+                "must be `id:key` with 32 bytes or more in base64, or several with commas; pepper {place} {why}"
+            );
+            Invalid::new(Peppers::VARIABLE, rule)
+        };
+        let (id, key) = entry.split_once(':').ok_or_else(|| wrong("has no id"))?;
+        let id = id.parse().map_err(|_| wrong("has an id that is no whole number"))?;
+        let key = STANDARD.decode(key).map_err(|_| wrong("is no base64"))?;
+        if key.len() < Self::MIN_BYTES {
+            return Err(wrong("is too short"));
+        }
+        Self::new(id, key.into())
+    }
+
     fn hash(&self, secret: &ApiKeySecret) -> KeyHash {
         let mac =
             HmacSha256::new_from_slice(self.key.expose_secret()).expect("HMAC takes a key of any length");
@@ -56,6 +74,9 @@ pub struct Peppers {
 }
 
 impl Peppers {
+    /// The variable of the environment that operators keep them in.
+    pub const VARIABLE: &str = "LIME_API_KEY_PEPPERS";
+
     /// These peppers; no two may have the same id.
     pub fn new(current: Pepper, older: impl IntoIterator<Item = Pepper>) -> Result<Self, Invalid> {
         let older: Vec<_> = older.into_iter().collect();
@@ -67,6 +88,20 @@ impl Peppers {
             }
             None => Ok(Self { current, older }),
         }
+    }
+
+    /// Reads `id:key`, or several with commas between them, the current one first; a key is 32 bytes or more in base64,
+    /// as `openssl rand -base64 32` makes them.
+    ///
+    /// - What is refused is named by its place, never by its text.
+    pub fn parse(text: &SecretString) -> Result<Self, Invalid> {
+        let mut peppers = Vec::new();
+        for (entry, place) in text.expose_secret().split(',').zip(1..) {
+            peppers.push(Pepper::parse(entry.trim(), place)?);
+        }
+        let mut peppers = peppers.into_iter();
+        let current = peppers.next().ok_or_else(|| Invalid::new(Self::VARIABLE, "must have a pepper"))?;
+        Self::new(current, peppers)
     }
 
     /// The hash of a key under the current pepper, to be stored in its stead.
@@ -124,5 +159,20 @@ impl KeyHash {
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyHash").field("pepper_id", &self.pepper_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_compared_in_constant_time() {
+        // By the derived `==` of this type, which leaves no byte out and is no shorter for the first that differs.
+        let _: fn(&KeyHash) -> &CtOutput<HmacSha256> = |hash| &hash.hmac;
+        let hash = |byte: u8| KeyHash::from_row(1, [byte; 32]);
+        assert_eq!(hash(1), hash(1));
+        assert_ne!(hash(1), hash(2));
+        assert_ne!(hash(1), KeyHash::from_row(2, [1; 32]));
     }
 }

@@ -113,6 +113,7 @@ entity! {
         PROJECT_ID: Option<Id<Project>> = project_id => |it| it.project_id;
     }
     unique [USER_ID, ROLE_ID, PROJECT_ID];
+    nulls_equal true;
     refers USER_ID -> User Cascade;
     refers ROLE_ID -> Role Restrict;
     refers PROJECT_ID -> Project Cascade; // emptied, it would be the whole tenant

@@ -1,5 +1,7 @@
 use async_trait::async_trait;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Id, Invalid, Result, Stored};
 
 /// An organisation that everything belongs to (000 §5.2 tenants; 003 organizations).
@@ -13,18 +15,43 @@ pub struct Tenant {
     pub slug: Slug,
     /// How many of its runs may be worked at once, 1 to 100,000; as many as there are workers, if none.
     pub max_concurrent_runs: Option<i32>,
+    /// Its picture, by its address, up to 2,000 characters (003).
+    pub logo_url: Option<String>,
+    /// What its admins have set for all of it (003).
+    pub settings: TenantSettings,
+}
+
+/// What the admins of a tenant set for all of it (003 `settings`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TenantSettings {
+    /// For how many days a new API key may count at most, from 1; for as long as who makes it says, if none.
+    pub max_key_days: Option<u32>,
 }
 
 impl Tenant {
     /// A tenant without a limit on its runs.
     pub fn new(name: impl Into<String>, slug: Slug) -> Self {
-        Self { name: name.into(), slug, max_concurrent_runs: None }
+        Self {
+            name: name.into(),
+            slug,
+            max_concurrent_runs: None,
+            logo_url: None,
+            settings: TenantSettings::default(),
+        }
     }
 
     /// Checks the value alone; a store calls it before it writes.
     pub fn validate(&self) -> Result<(), Invalid> {
         Invalid::text("name", &self.name, 1, 100)?;
         Invalid::no_nul("name", &self.name)?;
+        if let Some(url) = &self.logo_url {
+            Invalid::text("logo_url", url, 1, 2_000)?;
+            Invalid::no_nul("logo_url", url)?;
+        }
+        if self.settings.max_key_days == Some(0) {
+            return Err(Invalid::new("settings_json", "maxKeyDays must be 1 or more, or none"));
+        }
         Self::check_limit(self.max_concurrent_runs)
     }
 
@@ -69,16 +96,42 @@ impl Slug {
 /// Creates and finds tenants; the one port without a scope, for set-up and authentication.
 #[async_trait]
 pub trait Tenants: Send + Sync {
-    /// Creates a tenant.
+    /// Creates a tenant, with the [built-in roles](super::BuiltInRole).
     ///
-    /// - Fails with [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the slug is taken, with
-    ///   [`Invalid`](crate::ErrorKind::Invalid) if the name is not 1 to 100 characters.
+    /// - Fails with [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the slug is taken, be it by a tenant that was
+    ///   deleted, with [`Invalid`](crate::ErrorKind::Invalid) if the name is not 1 to 100 characters.
     async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>>;
 
     /// Limits how many of a tenant's runs are worked at once; runs under way go on.
     ///
     /// - Fails with `NotFound`, and with `Invalid` for a limit that is none.
     async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>>;
+
+    /// Replaces a tenant's value, slug and all, if nobody has since it was read.
+    ///
+    /// - Fails with [`Conflict`](crate::ErrorKind::Conflict) if the version is no longer the newest, with `NotFound` if
+    ///   it was deleted, and as `create_tenant` does.
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>>;
+
+    /// Deletes a tenant: from then on it counts as gone, and what belongs to it stays where it is. One that was deleted
+    /// stays so.
+    ///
+    /// - It is found neither by its id nor by its slug, and is no [`Membership`](super::Membership). Its API keys are
+    ///   not found, and nobody is a [`Member`](super::Member) of it.
+    /// - Its runs are not taken, those that were taken are not begun, none is counted among those that wait, and new ones
+    ///   are refused with [`Conflict`](crate::ErrorKind::Conflict). What is at work goes on to its end.
+    /// - Fails with `NotFound` if it never was.
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()>;
+
+    /// Brings the built-in roles of every tenant up to this version; gives how many were missing or differed.
+    ///
+    /// - Roles of the tenants' own stay as they are. Doing it again changes nothing.
+    async fn seed_roles(&self) -> Result<usize>;
+
+    /// A tenant.
+    ///
+    /// - Fails with `NotFound`.
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>>;
 
     /// The tenant with this slug, if any.
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>>;

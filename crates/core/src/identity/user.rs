@@ -47,6 +47,18 @@ impl From<UserStatus> for Value {
     }
 }
 
+/// Checks an address.
+pub(super) fn check_email(email: &str) -> Result<(), Invalid> {
+    let (local, domain) = email.split_once('@').unwrap_or_default();
+    if local.is_empty() || domain.is_empty() || email.len() > 320 || email.contains(char::is_whitespace) {
+        return Err(Invalid::new(
+            "email",
+            "must be an address such as ada@example.com, of at most 320 bytes",
+        ));
+    }
+    Invalid::no_nul("email", email)
+}
+
 entity! {
     User as "user" in "users" {
         EMAIL: String = email => |user| user.email.to_lowercase();
@@ -55,11 +67,7 @@ entity! {
     }
     unique [EMAIL];
     validate |user| {
-        let (local, domain) = user.email.split_once('@').unwrap_or_default();
-        if local.is_empty() || domain.is_empty() || user.email.len() > 320 || user.email.contains(char::is_whitespace) {
-            return Err(Invalid::new("email", "must be an address such as ada@example.com, of at most 320 bytes"));
-        }
-        Invalid::no_nul("email", &user.email)?;
+        check_email(&user.email)?;
         user.name.as_deref().map_or(Ok(()), |name| Invalid::no_nul("name", name))
     };
 }

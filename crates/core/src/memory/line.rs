@@ -61,10 +61,20 @@ impl Line {
         }
     }
 
-    pub(super) fn depth(&self, now: DateTime<Utc>) -> QueueDepth {
+    /// Puts the runs of a tenant back that were taken and not begun.
+    pub(super) fn put_back(&mut self, tenant: Id<Tenant>, now: DateTime<Utc>) {
+        for place in self.0.values_mut().filter(|place| place.tenant == tenant) {
+            if matches!(place.at, At::Leased(held) if !held.started) {
+                place.at = At::Waiting(now);
+            }
+        }
+    }
+
+    pub(super) fn depth(&self, now: DateTime<Utc>, is_deleted: impl Fn(Id<Tenant>) -> bool) -> QueueDepth {
         let mut depth = QueueDepth::default();
         for place in self.0.values() {
             match place.at {
+                At::Waiting(_) | At::Paused if is_deleted(place.tenant) => {}
                 At::Waiting(from) if from <= now => {
                     depth.ready += 1;
                     let waited = u64::try_from((now - from).num_milliseconds()).unwrap_or_default();
@@ -95,6 +105,7 @@ impl State {
         max: usize,
         now: DateTime<Utc>,
     ) -> Vec<Id<AgentRun>> {
+        let gone = self.deleted_tenants.clone();
         let mut at_work = AtWork::default();
         let mut waiting = Vec::new();
         let places: Vec<_> = self.line.0.iter().map(|(run, place)| (*run, place.clone())).collect();
@@ -103,7 +114,9 @@ impl State {
             let (project, agent) = (run.project_id, run.agent_id);
             match place.at {
                 At::Leased(_) => at_work.add(place.tenant, project, agent),
-                At::Waiting(from) if from <= now && providers.contains(&run.provider) => {
+                At::Waiting(from)
+                    if from <= now && providers.contains(&run.provider) && !gone.contains(&place.tenant) =>
+                {
                     waiting.push((id, place.tenant, project, agent, run.priority));
                 }
                 At::Waiting(_) | At::Paused => {}

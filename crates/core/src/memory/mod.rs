@@ -4,21 +4,25 @@
 //!   that the database passes.
 //! - Nothing survives the process.
 
+mod api_keys;
 mod approvals;
+mod identities;
 mod life;
 mod line;
 mod log;
 mod queue;
 mod request;
 mod table;
+mod tenants;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use self::identities::People;
 use self::line::Line;
 use self::table::{AnyTable, Row, Table};
 use crate::governance::{SealedStore, Sealing};
@@ -43,6 +47,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     tenants: Vec<Stored<Tenant>>,
+    deleted_tenants: HashSet<Id<Tenant>>,
+    people: People,
     tables: HashMap<&'static str, Box<dyn AnyTable>>,
     events: HashMap<Id<AgentRun>, Vec<RunEvent>>,
     line: Line,
@@ -199,13 +205,11 @@ impl Tenants for MemoryStorage {
         tenant.validate().map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
         let now = self.now();
         let mut state = self.lock();
-        if state.tenants.iter().any(|known| known.slug == tenant.slug) {
-            let message = format!("a tenant with the slug {} exists", tenant.slug.as_str());
-            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, message));
-        }
+        state.check_slug(OPERATION, None, &tenant.slug)?;
         let id = i64::try_from(state.tenants.len() + 1).expect("tenants in memory are far fewer than 2^63");
         let stored = Stored { id: Id::new(id), version: 1, created_at: now, updated_at: now, value: tenant };
         state.tenants.push(stored.clone());
+        state.seed_roles_of(stored.id, now);
         Ok(stored)
     }
 
@@ -214,8 +218,7 @@ impl Tenants for MemoryStorage {
         Tenant::check_limit(most).map_err(|invalid| invalid.refused(OPERATION, "tenant"))?;
         let now = self.now();
         let mut state = self.lock();
-        let found = state.tenants.iter_mut().find(|known| known.id == tenant);
-        let stored = found.ok_or_else(|| Error::not_found(OPERATION, "tenant", tenant))?;
+        let stored = state.tenant_mut(OPERATION, tenant)?;
         stored.value.max_concurrent_runs = most;
         stored.version += 1;
         stored.updated_at = now;
@@ -225,8 +228,38 @@ impl Tenants for MemoryStorage {
         Ok(stored)
     }
 
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>> {
+        let stored = self.replace_tenant(tenant)?;
+        self.0.hub.wake(Topic::Queue);
+        Ok(stored)
+    }
+
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()> {
+        let now = self.now();
+        let mut state = self.lock();
+        if !state.tenants.iter().any(|known| known.id == tenant) {
+            return Err(Error::not_found("tenants.delete", "tenant", tenant));
+        }
+        state.deleted_tenants.insert(tenant);
+        state.line.put_back(tenant, now);
+        Ok(())
+    }
+
+    async fn seed_roles(&self) -> Result<usize> {
+        let now = self.now();
+        let mut state = self.lock();
+        let tenants: Vec<_> = state.tenants.iter().map(|tenant| tenant.id).collect();
+        Ok(tenants.into_iter().map(|tenant| state.seed_roles_of(tenant, now)).sum())
+    }
+
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>> {
+        self.lock().tenant_mut("tenants.get", tenant).map(|tenant| tenant.clone())
+    }
+
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
-        Ok(self.lock().tenants.iter().find(|tenant| tenant.slug == *slug).cloned())
+        let state = self.lock();
+        let found = state.tenants.iter().find(|tenant| tenant.slug == *slug && !state.is_deleted(tenant.id));
+        Ok(found.cloned())
     }
 }
 

@@ -28,7 +28,8 @@ impl Queue for MemoryStorage {
         let now = self.now();
         let mut state = self.lock();
         state.check_fence(scope, OPERATION, now)?;
-        let runs: Vec<_> = runs.into_iter().map(AgentRun::queued).collect();
+        state.check_open(OPERATION, scope.tenant())?;
+        let runs: Vec<_> = runs.into_iter().map(|run| run.queued(scope)).collect();
         for run in &runs {
             state.check(scope, OPERATION, None, run)?;
         }
@@ -197,6 +198,7 @@ impl Queue for MemoryStorage {
 
     async fn depth(&self) -> Result<QueueDepth> {
         let now = self.now();
-        Ok(self.lock().line.depth(now))
+        let state = self.lock();
+        Ok(state.line.depth(now, |tenant| state.is_deleted(tenant)))
     }
 }

@@ -76,7 +76,8 @@ impl<E: Entity> Table<E> {
             let same = |row: &Row<E>| {
                 group.iter().zip(&wanted).all(|(column, value)| (column.value)(&row.stored.value) == *value)
             };
-            let clashes = !wanted.contains(&Value::Null) && others().any(same);
+            let can_clash = E::NULLS_EQUAL || !wanted.contains(&Value::Null);
+            let clashes = can_clash && others().any(same);
             clashes.then(|| group.iter().map(|column| column.name).collect::<Vec<_>>().join(", "))
         })
     }

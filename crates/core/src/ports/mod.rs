@@ -5,10 +5,12 @@
 //! - With the feature `mocks`, each has a mock, for unit tests of what is built on it.
 
 mod agent;
+mod api_keys;
 mod approvals;
 mod clock;
 mod entropy;
 mod events;
+mod identities;
 mod instructions;
 mod keys;
 mod queue;
@@ -17,10 +19,12 @@ mod storage;
 mod workspace;
 
 pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec, ToolAnswer};
+pub use api_keys::{ApiKeys, Renewal};
 pub use approvals::{Approvals, Question};
 pub use clock::Clock;
 pub use entropy::Entropy;
 pub use events::{EventLog, EventStream, Live, Progress, Record};
+pub use identities::Identities;
 pub use instructions::{InstructionSource, RunTarget};
 pub use keys::KeyWrapper;
 pub use queue::{
@@ -33,9 +37,11 @@ pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspa
 #[cfg(feature = "mocks")]
 pub use self::{
     agent::{MockAgentProvider, MockAgentSession},
+    api_keys::MockApiKeys,
     approvals::MockApprovals,
     clock::MockClock,
     entropy::MockEntropy,
+    identities::MockIdentities,
     instructions::MockInstructionSource,
     keys::MockKeyWrapper,
     queue::MockQueue,

@@ -1,7 +1,7 @@
 use crate::governance::{Approval, ApprovalPolicy, EnvVar, EnvVarSet, SealedStore, TenantKey};
-use crate::identity::{Tenants, User};
+use crate::identity::{ApiKey, Role, Tenants, User, UserRole};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{Approvals, EventLog, Queue};
+use crate::ports::{ApiKeys, Approvals, EventLog, Identities, Queue};
 use crate::repos::{CodeDiff, Repository, Worktree};
 use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
@@ -15,7 +15,12 @@ pub trait Storage:
     + Queue
     + EventLog
     + Approvals
+    + ApiKeys
+    + Identities
     + Store<User>
+    + Store<Role>
+    + Store<UserRole>
+    + Lookup<ApiKey>
     + Store<Project>
     + Store<Board>
     + Store<Ticket>
@@ -41,7 +46,12 @@ impl<T> Storage for T where
         + Queue
         + EventLog
         + Approvals
+        + ApiKeys
+        + Identities
         + Store<User>
+        + Store<Role>
+        + Store<UserRole>
+        + Lookup<ApiKey>
         + Store<Project>
         + Store<Board>
         + Store<Ticket>

@@ -3,13 +3,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::agents::{Agent, ResolvedInstructions};
 use crate::collaboration::{Channel, ChatMessage};
+use crate::identity::{ApiKey, User};
 use crate::planning::{Project, Ticket};
 use crate::ports::Settlement;
 use crate::repos::Repository;
 use crate::runs::{
     AgentMode, Constraints, Failure, Outcome, ProviderId, RunAttempt, RunStatus, Seq, StopReason, Usage,
 };
-use crate::{Id, Invalid, entity};
+use crate::{Id, Invalid, Scope, entity};
 
 /// A session that people and agents share (001); known here by its id only, until its table comes.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +59,10 @@ pub struct AgentRun {
     pub run_at: Option<DateTime<Utc>>,
     /// Of the tenant's runs that have not ended, only one may have it; 1 to 200 characters.
     pub unique_key: Option<String>,
+    /// The person who started it, written by the store; its agent may never do more than they may (003).
+    pub created_by: Option<Id<User>>,
+    /// The API key that started it, written by the store; its agent may never do more than the key may.
+    pub created_by_key: Option<Id<ApiKey>>,
 
     /// The state.
     pub status: RunStatus,
@@ -156,6 +161,8 @@ impl AgentRun {
             priority: 0,
             run_at: None,
             unique_key: None,
+            created_by: None,
+            created_by_key: None,
             status: RunStatus::Queued,
             stop_reason: None,
             failure: None,
@@ -180,10 +187,15 @@ impl AgentRun {
 
 impl AgentRun {
     /// The same request as a run that waits for a worker: what its life has written is taken off.
+    ///
+    /// - Who started it is whoever the scope is of, whatever the request says.
     #[must_use]
-    pub fn queued(self) -> Self {
+    pub fn queued(self, scope: &Scope) -> Self {
+        let (created_by, created_by_key) = scope.origin();
         let fresh = Self::new(self.project_id, self.provider, self.mode, self.input_prompt);
         Self {
+            created_by,
+            created_by_key,
             ticket_id: self.ticket_id,
             repository_id: self.repository_id,
             agent_id: self.agent_id,
@@ -288,11 +300,15 @@ entity! {
         STOP_REASON: Option<StopReason> = stop_reason => |run| run.stop_reason;
         PARENT_RUN_ID: Option<Id<AgentRun>> = parent_run_id => |run| run.parent_run_id;
         UNIQUE_KEY: Option<String> = unique_key => |run| run.unique_key.clone();
+        CREATED_BY: Option<Id<User>> = created_by => |run| run.created_by;
+        CREATED_BY_KEY: Option<Id<ApiKey>> = created_by_key => |run| run.created_by_key;
     }
     refers PROJECT_ID -> Project Cascade;
     refers TICKET_ID -> Ticket SetNull(|run| run.ticket_id = None);
     refers REPOSITORY_ID -> Repository SetNull(|run| run.repository_id = None);
     refers PARENT_RUN_ID -> AgentRun SetNull(|run| run.parent_run_id = None);
+    refers CREATED_BY -> User Restrict; // emptied, it would be the software's own
+    refers CREATED_BY_KEY -> ApiKey Restrict;
     validate |run| {
         Invalid::text("input_prompt", &run.input_prompt, 1, AgentRun::MAX_PROMPT_CHARS)?;
         Invalid::no_nul("input_prompt", &run.input_prompt)?;

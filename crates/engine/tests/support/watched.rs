@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use lime_core::governance::{Approval, Decision};
-use lime_core::identity::{Slug, Tenant, Tenants};
+use lime_core::governance::{Approval, Decision, SealedStore, Sealing};
+use lime_core::identity::{
+    ApiKey, FoundKey, Identity, KeyPrefix, LoginSession, Membership, NewSession, SignedIn, Slug, Tenant,
+    Tenants, TokenHash, User,
+};
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{
-    Approvals, Claim, Claimant, EventLog, EventStream, Handback, Question, Queue, QueueDepth, Record,
-    Request, Settlement, Signals,
+    ApiKeys, Approvals, Claim, Claimant, EventLog, EventStream, Handback, Identities, Question, Queue,
+    QueueDepth, Record, Renewal, Request, Settlement, Signals,
 };
 use lime_core::runs::{AgentRun, Lease, RunEvent, RunInput, Seq};
 use lime_core::{Editable, Entity, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -122,6 +125,17 @@ impl<E: Editable> Store<E> for Watched {
 }
 
 #[async_trait]
+impl<E: Sealing> SealedStore<E> for Watched {
+    async fn draw_id(&self, scope: &Scope) -> Result<Id<E>> {
+        self.watch(format!("draw {}", E::NAME), self.0.draw_id(scope)).await
+    }
+
+    async fn insert_as(&self, scope: &Scope, id: Id<E>, value: E) -> Result<Stored<E>> {
+        self.watch(format!("insert {}", E::NAME), self.0.insert_as(scope, id, value)).await
+    }
+}
+
+#[async_trait]
 impl Tenants for Watched {
     async fn create_tenant(&self, tenant: Tenant) -> Result<Stored<Tenant>> {
         self.0.create_tenant(tenant).await
@@ -129,6 +143,22 @@ impl Tenants for Watched {
 
     async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>> {
         self.0.limit_runs(tenant, most).await
+    }
+
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>> {
+        self.0.update_tenant(tenant).await
+    }
+
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()> {
+        self.0.delete_tenant(tenant).await
+    }
+
+    async fn seed_roles(&self) -> Result<usize> {
+        self.0.seed_roles().await
+    }
+
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>> {
+        self.0.tenant(tenant).await
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
@@ -234,5 +264,63 @@ impl Queue for Watched {
 
     async fn depth(&self) -> Result<QueueDepth> {
         self.0.depth().await
+    }
+}
+
+#[async_trait]
+impl ApiKeys for Watched {
+    async fn create_key(&self, scope: &Scope, key: ApiKey) -> Result<Stored<ApiKey>> {
+        self.0.create_key(scope, key).await
+    }
+
+    async fn find_key(&self, prefix: &KeyPrefix) -> Result<Option<FoundKey>> {
+        self.watch("find_key".into(), self.0.find_key(prefix)).await
+    }
+
+    async fn note_use(&self, scope: &Scope, key: Id<ApiKey>, renewed: Option<Renewal>) -> Result<bool> {
+        self.watch("note_use".into(), self.0.note_use(scope, key, renewed)).await
+    }
+
+    async fn revoke_key(&self, scope: &Scope, key: Id<ApiKey>) -> Result<Stored<ApiKey>> {
+        self.0.revoke_key(scope, key).await
+    }
+}
+
+#[async_trait]
+impl Identities for Watched {
+    async fn identify(&self, identity: Identity) -> Result<Stored<Identity>> {
+        self.0.identify(identity).await
+    }
+
+    async fn link_user(&self, scope: &Scope, user: Id<User>, identity: Id<Identity>) -> Result<()> {
+        self.0.link_user(scope, user, identity).await
+    }
+
+    async fn memberships(&self, identity: Id<Identity>) -> Result<Vec<Membership>> {
+        self.0.memberships(identity).await
+    }
+
+    async fn open_session(&self, session: NewSession) -> Result<Stored<LoginSession>> {
+        self.0.open_session(session).await
+    }
+
+    async fn find_session(&self, token: &TokenHash) -> Result<Option<Stored<LoginSession>>> {
+        self.0.find_session(token).await
+    }
+
+    async fn find_member(&self, token: &TokenHash, tenant: Id<Tenant>) -> Result<Option<SignedIn>> {
+        self.watch("find_member".into(), self.0.find_member(token, tenant)).await
+    }
+
+    async fn extend_session(&self, token: &TokenHash, lasts: Duration) -> Result<Stored<LoginSession>> {
+        self.0.extend_session(token, lasts).await
+    }
+
+    async fn end_session(&self, token: &TokenHash) -> Result<()> {
+        self.0.end_session(token).await
+    }
+
+    async fn end_sessions(&self, identity: Id<Identity>) -> Result<usize> {
+        self.0.end_sessions(identity).await
     }
 }

@@ -150,6 +150,7 @@ pub(super) async fn depth(storage: &PgStorage) -> Result<QueueDepth> {
             SELECT CASE WHEN state = 1 AND due_at <= now THEN 0 ELSE state END AS state,
                    now - coalesce(due_at, queued_at) AS waited
             FROM run_queue, clock
+            WHERE tenant_id <> ALL (ARRAY(SELECT id FROM tenants WHERE deleted_at IS NOT NULL))
         )
         SELECT state::int, count(*) AS runs, (extract(epoch FROM max(waited)) * 1000)::bigint AS waited_ms
         FROM place GROUP BY 1

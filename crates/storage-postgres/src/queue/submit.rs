@@ -35,13 +35,13 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn new(tenant: Id<Tenant>, run: AgentRun) -> Result<Self> {
-        let mut run = run.queued();
+    fn new(scope: &Scope, run: AgentRun) -> Result<Self> {
+        let mut run = run.queued(scope);
         run.validate().map_err(|invalid| invalid.refused(OPERATION, AgentRun::NAME))?;
         run.provider_session_id = run.provider_session_id.map(nul::text);
         run.run_at = run.run_at.map(|time| time.trunc_subsecs(6));
         run.last_seq = 1;
-        Ok(Self { tenant, run })
+        Ok(Self { tenant: scope.tenant(), run })
     }
 
     fn stored(&self, id: Id<AgentRun>, now: DateTime<Utc>) -> Stored<AgentRun> {
@@ -62,6 +62,8 @@ impl Draft {
         put("trigger_message_id", run.trigger_message_id.map(|id| id.raw().into()));
         put("channel_id", run.channel_id.map(|id| id.raw().into()));
         put("parent_run_id", run.parent_run_id.map(|id| id.raw().into()));
+        put("created_by", run.created_by.map(|id| id.raw().into()));
+        put("created_by_key", run.created_by_key.map(|id| id.raw().into()));
         put("model", text(&run.model));
         put("base_ref", text(&run.base_ref));
         put("branch", text(&run.branch));
@@ -98,18 +100,20 @@ fn insert_statement(keyed: bool) -> String {
                  FROM UNNEST((SELECT $1), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY
                      AS each (tenant_id, project_id, ticket_id, repository_id, agent_id, provider, mode, input_prompt,
                               constraints, priority, rest, place)
+                 WHERE (SELECT tenants_check_open($1))
                  ORDER BY place
              ) AS each
          ), stored AS (
              INSERT INTO agent_runs (id, tenant_id, project_id, ticket_id, repository_id, agent_id, session_id,
                  trigger_message_id, channel_id, provider, mode, input_prompt, model, base_ref, branch,
                  allowed_paths_json, constraints_json, parent_run_id, priority, run_at, unique_key,
-                 provider_session_id, last_seq)
+                 provider_session_id, created_by, created_by_key, last_seq)
              SELECT id, tenant_id, project_id, ticket_id, repository_id, agent_id, (rest ->> 'session_id')::bigint,
                  (rest ->> 'trigger_message_id')::bigint, (rest ->> 'channel_id')::bigint, provider, mode, input_prompt,
                  rest ->> 'model', rest ->> 'base_ref', rest ->> 'branch', rest -> 'allowed_paths',
                  constraints::jsonb, (rest ->> 'parent_run_id')::bigint, priority, (rest ->> 'run_at')::timestamptz,
-                 rest ->> 'unique_key', rest ->> 'provider_session_id', 1
+                 rest ->> 'unique_key', rest ->> 'provider_session_id',
+                 (rest ->> 'created_by')::bigint, (rest ->> 'created_by_key')::bigint, 1
              FROM draft {order}
              {on_conflict}
              RETURNING id
@@ -254,7 +258,7 @@ pub(super) fn batcher(base: &Base) -> Batcher<Draft, Stored<AgentRun>> {
 
 pub(super) async fn one(storage: &PgStorage, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>> {
     if run.unique_key.is_none() && scope.fence().is_none() {
-        return storage.queue().submits.call(Draft::new(scope.tenant(), run)?).await;
+        return storage.queue().submits.call(Draft::new(scope, run)?).await;
     }
     let mut stored = all(storage, scope, vec![run]).await?;
     stored.pop().ok_or_else(|| Error::new(ErrorKind::Unexpected, OPERATION, "the run was not stored"))
@@ -265,8 +269,7 @@ pub(super) async fn all(
     scope: &Scope,
     runs: Vec<AgentRun>,
 ) -> Result<Vec<Stored<AgentRun>>> {
-    let drafts: Vec<Draft> =
-        runs.into_iter().map(|run| Draft::new(scope.tenant(), run)).collect::<Result<_>>()?;
+    let drafts: Vec<Draft> = runs.into_iter().map(|run| Draft::new(scope, run)).collect::<Result<_>>()?;
     let (base, scope) = (storage.base().clone(), scope.clone());
     let span = span(OPERATION, scope.tenant(), AgentRun::TABLE);
     let work = async move {
@@ -294,8 +297,7 @@ impl PgStorage {
         scope: &Scope,
         runs: Vec<AgentRun>,
     ) -> Result<Vec<Stored<AgentRun>>> {
-        let drafts: Vec<Draft> =
-            runs.into_iter().map(|run| Draft::new(scope.tenant(), run)).collect::<Result<_>>()?;
+        let drafts: Vec<Draft> = runs.into_iter().map(|run| Draft::new(scope, run)).collect::<Result<_>>()?;
         fence::hold(transaction, scope, OPERATION).await?;
         store(transaction, scope.tenant(), &drafts).await
     }

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "what SeaORM's derives make is public")]
 
 pub(crate) mod agent_run;
+pub(crate) mod api_key;
 pub(crate) mod approval;
 mod approval_policy;
 mod board;
@@ -11,6 +12,7 @@ mod env_var;
 mod env_var_set;
 mod project;
 mod repository;
+pub(crate) mod role;
 pub(crate) mod run_attempt;
 pub(crate) mod run_input;
 mod run_step;
@@ -18,7 +20,8 @@ pub(crate) mod tenant;
 mod tenant_key;
 mod ticket;
 mod tool_call;
-mod user;
+pub(crate) mod user;
+mod user_role;
 mod worktree;
 
 use lime_core::governance::Sealed;
@@ -64,11 +67,11 @@ fn sealed(field: &'static str, bytes: Vec<u8>) -> Result<Sealed, Invalid> {
     Sealed::from_row(bytes).map_err(|error| Invalid::new(field, error.message().to_owned()))
 }
 
-fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {
+pub(crate) fn from_json<T: DeserializeOwned>(field: &'static str, value: JsonValue) -> Result<T, Invalid> {
     serde_json::from_value(value)
         .map_err(|_| Invalid::new(field, "has a form that this version does not know"))
 }
 
-fn to_json(value: &impl Serialize) -> JsonValue {
+pub(crate) fn to_json(value: &impl Serialize) -> JsonValue {
     serde_json::to_value(value).expect("nouns are plain values with text keys, which always become JSON")
 }

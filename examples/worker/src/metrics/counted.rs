@@ -53,7 +53,7 @@ impl Counted {
         self.0.answered.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
-    fn inner(&self) -> &(dyn Storage + 'static) {
+    pub(super) fn inner(&self) -> &(dyn Storage + 'static) {
         &*self.0.inner
     }
 
@@ -270,6 +270,22 @@ impl Tenants for Counted {
 
     async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>> {
         self.inner().limit_runs(tenant, most).await
+    }
+
+    async fn update_tenant(&self, tenant: &Stored<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner().update_tenant(tenant).await
+    }
+
+    async fn delete_tenant(&self, tenant: Id<Tenant>) -> Result<()> {
+        self.inner().delete_tenant(tenant).await
+    }
+
+    async fn seed_roles(&self) -> Result<usize> {
+        self.inner().seed_roles().await
+    }
+
+    async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>> {
+        self.inner().tenant(tenant).await
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {

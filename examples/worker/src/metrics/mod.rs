@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus.
 
 mod counted;
+mod passed_on;
 mod survey;
 
 use assembly_lime::ErrorKind;

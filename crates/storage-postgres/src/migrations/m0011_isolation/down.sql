@@ -26,7 +26,7 @@ DECLARE
     isolated REGCLASS;
 BEGIN
     FOR isolated IN SELECT polrelid FROM pg_policy WHERE polname = 'of_all' LOOP
-        EXECUTE format('DROP POLICY of_tenant ON %s', isolated);
+        EXECUTE format('DROP POLICY IF EXISTS of_tenant ON %s', isolated);
         EXECUTE format('DROP POLICY of_all ON %s', isolated);
         EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', isolated);
         EXECUTE format('REVOKE ALL ON %s FROM lime_app, lime_system', isolated);

@@ -44,6 +44,12 @@ CREATE POLICY of_tenant ON tenants TO lime_app USING (id = nullif(current_settin
 CREATE POLICY of_all ON tenants TO lime_system USING (true);
 GRANT SELECT ON tenants TO lime_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tenants TO lime_system;
+-- People over all tenants, and their sessions: for authentication only.
+ALTER TABLE identities ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_all ON identities TO lime_system USING (true);
+ALTER TABLE login_sessions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY of_all ON login_sessions TO lime_system USING (true);
+GRANT SELECT, INSERT, UPDATE, DELETE ON identities, login_sessions TO lime_system;
 GRANT SELECT ON run_messages TO lime_app, lime_system;
 -- Looked at before it is known whether there are roles.
 GRANT SELECT ON seaql_migrations TO PUBLIC;
