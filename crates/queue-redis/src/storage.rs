@@ -3,9 +3,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use lime_core::governance::{Approval, Decision};
+use lime_core::governance::{Approval, Decision, TimeZone};
 use lime_core::identity::{Slug, Tenant, Tenants};
-use lime_core::ports::{Approvals, Question, WorkerName};
+use lime_core::ports::{
+    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Question, WorkerName,
+};
 use lime_core::runs::Lease;
 use lime_core::{Editable, Entity, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
 
@@ -128,6 +130,10 @@ impl<S: Tenants + ?Sized> Tenants for RedisQueue<S> {
         self.inner.limit_runs(tenant, most).await
     }
 
+    async fn set_time_zone(&self, tenant: Id<Tenant>, zone: TimeZone) -> Result<Stored<Tenant>> {
+        self.inner.set_time_zone(tenant, zone).await
+    }
+
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
         self.inner.tenant_by_slug(slug).await
     }
@@ -183,5 +189,20 @@ impl<S: Approvals + ?Sized> Approvals for RedisQueue<S> {
         let approval = self.inner.answer(lease, approval).await?;
         self.fleet.sign(lease.run);
         Ok(approval)
+    }
+}
+
+#[async_trait]
+impl<S: Budgets + ?Sized> Budgets for RedisQueue<S> {
+    async fn budgets_in_force(&self, scope: &Scope) -> Result<BudgetsInForce> {
+        self.inner.budgets_in_force(scope).await
+    }
+
+    async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+        self.inner.hold(lease, demands).await
+    }
+
+    async fn standings(&self, scope: &Scope) -> Result<Vec<BudgetStanding>> {
+        self.inner.standings(scope).await
     }
 }

@@ -19,6 +19,7 @@
 
 mod approvals;
 mod batch;
+mod budgets;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;

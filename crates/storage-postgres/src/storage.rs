@@ -11,6 +11,7 @@ use sea_orm_migration::MigratorTrait;
 use tracing::{Instrument, Span};
 
 use crate::Migrator;
+use crate::budgets::{self, Holder};
 use crate::error::connecting;
 use crate::events::Appender;
 use crate::listen::Listener;
@@ -30,6 +31,7 @@ struct Shared {
     base: Base,
     queue: Lines,
     appender: Appender,
+    budgets: Holder,
     listener: Listener,
 }
 
@@ -123,7 +125,8 @@ impl PgStorage {
         let news = News::new(options.notify.then(|| db.clone()));
         let base = Base { db, news, live_poll: options.live_poll, in_flight };
         let (queue, appender) = (Lines::new(&base), Appender::new(&base));
-        Ok(Self(Arc::new(Shared { queue, appender, listener: Listener::default(), base })))
+        let (budgets, listener) = (budgets::holder(&base), Listener::default());
+        Ok(Self(Arc::new(Shared { queue, appender, budgets, listener, base })))
     }
 
     /// Brings the tables up to date, all of them or none; of several at once, one works and the others wait.
@@ -174,6 +177,10 @@ impl PgStorage {
 
     pub(crate) fn appender(&self) -> &Appender {
         &self.0.appender
+    }
+
+    pub(crate) fn budgets(&self) -> &Holder {
+        &self.0.budgets
     }
 
     pub(crate) fn news(&self) -> &News {

@@ -1,7 +1,7 @@
 //! What operators look at, over all tenants.
 
 use chrono::{DateTime, Utc};
-use lime_core::governance::Approval;
+use lime_core::governance::{Approval, TimeZone};
 use lime_core::identity::{Slug, Tenant};
 use lime_core::runs::{AgentRun, RunAttempt};
 use lime_core::{Error, ErrorKind, Id, Result, Scope, Stored};
@@ -99,12 +99,13 @@ struct TenantRow {
     name: String,
     slug: String,
     max_concurrent_runs: Option<i32>,
+    time_zone: String,
     version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
-const TENANT: &str = "tenant.id, tenant.name, tenant.slug, tenant.max_concurrent_runs, tenant.version, \
+const TENANT: &str = "tenant.id, tenant.name, tenant.slug, tenant.max_concurrent_runs, tenant.time_zone, tenant.version, \
                       tenant.created_at, tenant.updated_at";
 
 impl PgStorage {
@@ -327,11 +328,13 @@ impl PgStorage {
 
 fn tenant(operation: &'static str, row: &QueryResult) -> Result<Stored<Tenant>> {
     let row = TenantRow::from_query_result(row, "").map_err(|error| unnamed(operation, &error))?;
-    let slug = Slug::parse(row.slug).map_err(|invalid| {
+    let unreadable = |invalid| {
         let message = format!("the stored tenant cannot be read: {invalid}");
         Error::new(ErrorKind::Corrupt, operation, message).with("id", row.id)
-    })?;
-    let value = Tenant { name: row.name, slug, max_concurrent_runs: row.max_concurrent_runs };
+    };
+    let slug = Slug::parse(row.slug).map_err(unreadable)?;
+    let time_zone = TimeZone::parse(&row.time_zone).map_err(unreadable)?;
+    let value = Tenant { name: row.name, slug, max_concurrent_runs: row.max_concurrent_runs, time_zone };
     Ok(Stored {
         id: Id::new(row.id),
         version: row.version,

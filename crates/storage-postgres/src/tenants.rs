@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use lime_core::governance::TimeZone;
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::{Error, ErrorKind, Id, Result, Stored, Topic};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -10,16 +11,18 @@ use crate::error::unnamed;
 use crate::tables::tenant;
 
 fn stored(operation: &'static str, model: tenant::Model) -> Result<Stored<Tenant>> {
-    let slug = Slug::parse(model.slug).map_err(|invalid| {
+    let unreadable = |invalid| {
         Error::new(ErrorKind::Corrupt, operation, format!("the stored tenant cannot be read: {invalid}"))
             .with("id", model.id)
-    })?;
+    };
+    let slug = Slug::parse(model.slug).map_err(unreadable)?;
+    let time_zone = TimeZone::parse(&model.time_zone).map_err(unreadable)?;
     Ok(Stored {
         id: Id::new(model.id),
         version: model.version,
         created_at: model.created_at,
         updated_at: model.updated_at,
-        value: Tenant { name: model.name, slug, max_concurrent_runs: model.max_concurrent_runs },
+        value: Tenant { name: model.name, slug, max_concurrent_runs: model.max_concurrent_runs, time_zone },
     })
 }
 
@@ -32,6 +35,7 @@ impl Tenants for PgStorage {
             name: Set(tenant.name),
             slug: Set(tenant.slug.as_str().to_owned()),
             max_concurrent_runs: Set(tenant.max_concurrent_runs),
+            time_zone: Set(tenant.time_zone.to_string()),
             ..Default::default()
         };
         let inserted = tenant::Entity::insert(row)
@@ -64,6 +68,21 @@ impl Tenants for PgStorage {
         let limited = limited.ok_or_else(|| Error::not_found(OPERATION, "tenant", tenant))?;
         self.news().wake(Topic::Queue);
         stored(OPERATION, limited)
+    }
+
+    async fn set_time_zone(&self, tenant: Id<Tenant>, zone: TimeZone) -> Result<Stored<Tenant>> {
+        const OPERATION: &str = "tenants.set_time_zone";
+        let set = tenant::Entity::update_many()
+            .col_expr(tenant::Column::TimeZone, Expr::value(zone.as_str()))
+            .col_expr(tenant::Column::Version, Expr::col(tenant::Column::Version).add(1))
+            .col_expr(tenant::Column::UpdatedAt, Expr::cust("clock_timestamp()"))
+            .filter(tenant::Column::Id.eq(tenant.raw()))
+            .exec_with_returning(self.connection())
+            .instrument(tracing::debug_span!("storage", operation = OPERATION, %tenant, table = "tenants"))
+            .await
+            .map_err(|error| unnamed(OPERATION, &error))?
+            .pop();
+        stored(OPERATION, set.ok_or_else(|| Error::not_found(OPERATION, "tenant", tenant))?)
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 
+use crate::governance::TimeZone;
 use crate::{Id, Invalid, Result, Stored};
 
 /// An organisation that everything belongs to (000 §5.2 tenants; 003 organizations).
@@ -13,12 +14,14 @@ pub struct Tenant {
     pub slug: Slug,
     /// How many of its runs may be worked at once, 1 to 100,000; as many as there are workers, if none.
     pub max_concurrent_runs: Option<i32>,
+    /// Where its days, weeks and months begin, for its budgets; universal time unless set.
+    pub time_zone: TimeZone,
 }
 
 impl Tenant {
-    /// A tenant without a limit on its runs.
+    /// A tenant without a limit on its runs, in universal time.
     pub fn new(name: impl Into<String>, slug: Slug) -> Self {
-        Self { name: name.into(), slug, max_concurrent_runs: None }
+        Self { name: name.into(), slug, max_concurrent_runs: None, time_zone: TimeZone::UTC }
     }
 
     /// Checks the value alone; a store calls it before it writes.
@@ -79,6 +82,11 @@ pub trait Tenants: Send + Sync {
     ///
     /// - Fails with `NotFound`, and with `Invalid` for a limit that is none.
     async fn limit_runs(&self, tenant: Id<Tenant>, most: Option<i32>) -> Result<Stored<Tenant>>;
+
+    /// Sets where a tenant's days begin; periods of budgets that have begun under another zone keep their counters.
+    ///
+    /// - Fails with `NotFound`.
+    async fn set_time_zone(&self, tenant: Id<Tenant>, zone: TimeZone) -> Result<Stored<Tenant>>;
 
     /// The tenant with this slug, if any.
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>>;

@@ -5,6 +5,7 @@
 //! - Nothing survives the process.
 
 mod approvals;
+mod budgets;
 mod life;
 mod line;
 mod log;
@@ -19,11 +20,13 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use self::line::Line;
+use self::budgets::Accounts;
+use self::line::{At, Line, Place};
 use self::table::{AnyTable, Row, Table};
+use crate::governance::{Budget, TimeZone};
 use crate::identity::{Slug, Tenant, Tenants};
 use crate::ports::Clock;
-use crate::runs::{AgentRun, RunEvent};
+use crate::runs::{AgentRun, Lease, RunEvent};
 use crate::{
     Editable, Entity, Error, ErrorKind, Id, Invalid, LiveHub, Lookup, Page, Query, Result, Scope, Store,
     Stored, Topic,
@@ -45,6 +48,7 @@ struct State {
     tables: HashMap<&'static str, Box<dyn AnyTable>>,
     events: HashMap<Id<AgentRun>, Vec<RunEvent>>,
     line: Line,
+    accounts: Accounts,
 }
 
 struct SystemTimeClock;
@@ -143,6 +147,14 @@ impl State {
         Ok(())
     }
 
+    /// Frees what a run that is deleted holds of budgets.
+    fn free_run(&mut self, tenant: Id<Tenant>, run: Id<AgentRun>, now: DateTime<Utc>) {
+        if let Some(Place { at: At::Leased(held), .. }) = self.line.0.get(&run) {
+            let lease = Lease { tenant, run, attempt: held.token };
+            self.free_budgets(&lease, false, now);
+        }
+    }
+
     /// Deletes a row and all that belongs to it, as references say; all or nothing.
     fn remove(
         &mut self,
@@ -150,6 +162,7 @@ impl State {
         operation: &'static str,
         name: &'static str,
         id: i64,
+        now: DateTime<Utc>,
     ) -> Result<()> {
         let mut doomed = vec![(name, id)];
         let mut at = 0;
@@ -174,8 +187,14 @@ impl State {
             }
         }
         for &(name, id) in &doomed {
+            if name == AgentRun::NAME {
+                self.free_run(tenant, Id::new(id), now);
+            }
             for table in self.tables.values_mut() {
                 table.clear(tenant, name, id);
+            }
+            if name == Budget::NAME {
+                self.forget_budget(Id::new(id));
             }
             if name == AgentRun::NAME {
                 self.events.remove(&Id::new(id));
@@ -222,6 +241,17 @@ impl Tenants for MemoryStorage {
         drop(state);
         self.0.hub.wake(Topic::Queue);
         Ok(stored)
+    }
+
+    async fn set_time_zone(&self, tenant: Id<Tenant>, zone: TimeZone) -> Result<Stored<Tenant>> {
+        let now = self.now();
+        let mut state = self.lock();
+        let found = state.tenants.iter_mut().find(|known| known.id == tenant);
+        let stored = found.ok_or_else(|| Error::not_found("tenants.set_time_zone", "tenant", tenant))?;
+        stored.value.time_zone = zone;
+        stored.version += 1;
+        stored.updated_at = now;
+        Ok(stored.clone())
     }
 
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
@@ -273,7 +303,7 @@ impl<E: Editable> Store<E> for MemoryStorage {
         state.check_fence(scope, OPERATION, now)?;
         let version = state.row(scope, OPERATION, stored.id)?.stored.version;
         check_version(OPERATION, stored, version)?;
-        state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw())
+        state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw(), now)
     }
 }
 

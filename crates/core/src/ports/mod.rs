@@ -6,6 +6,7 @@
 
 mod agent;
 mod approvals;
+mod budgets;
 mod clock;
 mod entropy;
 mod events;
@@ -18,6 +19,7 @@ mod workspace;
 
 pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec, ToolAnswer};
 pub use approvals::{Approvals, Question};
+pub use budgets::{Admission, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce};
 pub use clock::Clock;
 pub use entropy::Entropy;
 pub use events::{EventLog, EventStream, Live, Progress, Record};
@@ -34,6 +36,7 @@ pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspa
 pub use self::{
     agent::{MockAgentProvider, MockAgentSession},
     approvals::MockApprovals,
+    budgets::MockBudgets,
     clock::MockClock,
     entropy::MockEntropy,
     instructions::MockInstructionSource,

@@ -1,7 +1,7 @@
-use crate::governance::{Approval, ApprovalPolicy};
+use crate::governance::{Approval, ApprovalPolicy, Budget, BudgetEntry};
 use crate::identity::{Tenants, User};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{Approvals, EventLog, Queue};
+use crate::ports::{Approvals, Budgets, EventLog, Queue};
 use crate::repos::{CodeDiff, Repository, Worktree};
 use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
@@ -15,6 +15,7 @@ pub trait Storage:
     + Queue
     + EventLog
     + Approvals
+    + Budgets
     + Store<User>
     + Store<Project>
     + Store<Board>
@@ -27,6 +28,8 @@ pub trait Storage:
     + Store<Effect>
     + Store<RunInput>
     + Store<ApprovalPolicy>
+    + Store<Budget>
+    + Lookup<BudgetEntry>
     + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
@@ -38,6 +41,7 @@ impl<T> Storage for T where
         + Queue
         + EventLog
         + Approvals
+        + Budgets
         + Store<User>
         + Store<Project>
         + Store<Board>
@@ -50,6 +54,8 @@ impl<T> Storage for T where
         + Store<Effect>
         + Store<RunInput>
         + Store<ApprovalPolicy>
+        + Store<Budget>
+        + Lookup<BudgetEntry>
         + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use lime_core::governance::{Approval, Decision};
+use lime_core::governance::{Approval, Decision, TimeZone};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{
-    Approvals, Claim, Claimant, EventLog, EventStream, Handback, Question, Queue, QueueDepth, Record,
-    Request, Settlement, Signals,
+    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Claim, Claimant, EventLog,
+    EventStream, Handback, Question, Queue, QueueDepth, Record, Request, Settlement, Signals,
 };
 use lime_core::runs::{AgentRun, Lease, RunEvent, RunInput, Seq};
 use lime_core::{Editable, Entity, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -131,6 +131,10 @@ impl Tenants for Watched {
         self.0.limit_runs(tenant, most).await
     }
 
+    async fn set_time_zone(&self, tenant: Id<Tenant>, zone: TimeZone) -> Result<Stored<Tenant>> {
+        self.0.set_time_zone(tenant, zone).await
+    }
+
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>> {
         self.0.tenant_by_slug(slug).await
     }
@@ -179,6 +183,21 @@ impl Approvals for Watched {
 }
 
 #[async_trait]
+impl Budgets for Watched {
+    async fn budgets_in_force(&self, scope: &Scope) -> Result<BudgetsInForce> {
+        self.watch("budgets_in_force".into(), self.0.budgets_in_force(scope)).await
+    }
+
+    async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+        self.watch("hold".into(), self.0.hold(lease, demands)).await
+    }
+
+    async fn standings(&self, scope: &Scope) -> Result<Vec<BudgetStanding>> {
+        self.0.standings(scope).await
+    }
+}
+
+#[async_trait]
 impl Queue for Watched {
     async fn submit(&self, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>> {
         self.watch("submit".into(), self.0.submit(scope, run)).await
@@ -202,6 +221,10 @@ impl Queue for Watched {
 
     async fn sweep(&self) -> Result<usize> {
         self.watch("sweep".into(), self.0.sweep()).await
+    }
+
+    async fn reclaim(&self) -> Result<usize> {
+        self.watch("reclaim".into(), self.0.reclaim()).await
     }
 
     async fn queued(&self) {

@@ -5,6 +5,8 @@ pub(crate) mod agent_run;
 pub(crate) mod approval;
 mod approval_policy;
 mod board;
+pub(crate) mod budget;
+mod budget_entry;
 mod code_diff;
 mod effect;
 mod project;

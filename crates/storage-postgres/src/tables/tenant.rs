@@ -8,6 +8,7 @@ pub struct Model {
     pub name: String,
     pub slug: String,
     pub max_concurrent_runs: Option<i32>,
+    pub time_zone: String,
     pub version: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
