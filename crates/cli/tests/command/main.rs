@@ -6,6 +6,7 @@
 )]
 
 mod approvals;
+mod budget;
 mod control;
 mod database;
 mod dead_letters;

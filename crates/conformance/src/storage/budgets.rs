@@ -76,8 +76,7 @@ async fn ledger(storage: &Subject, scene: &Scene, budget: &Stored<Budget>) -> Ve
 }
 
 fn warnings(events: &[AgentEvent]) -> usize {
-    let is_warning =
-        |event: &&AgentEvent| matches!(event, AgentEvent::Message { text, .. } if text.contains("Budget warning"));
+    let is_warning = |event: &&AgentEvent| matches!(event, AgentEvent::Message { text, .. } if text.contains("Budget warning"));
     events.iter().filter(is_warning).count()
 }
 

@@ -172,6 +172,11 @@ impl BudgetAccount<'_> {
         Posted { counter, warning, exceeded }
     }
 
+    /// The warning that is due: a soft limit is passed, and nobody was warned in this period.
+    pub fn warning(&self) -> Option<SoftLimitPassed> {
+        self.warned(self.counter).1
+    }
+
     /// What is neither spent nor held.
     pub fn left(&self) -> Amount {
         self.budget.limit.minus(self.counter.committed())

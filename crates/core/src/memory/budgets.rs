@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::{MemoryStorage, State};
 use crate::governance::{
     Amount, Budget, BudgetAccount, BudgetCounter, BudgetEntry, BudgetPeriod, BudgetUnit, BudgetWindow,
-    Posted, Posting, Reservation, ReservationSignal, SoftLimitPassed, TimeZone,
+    Posting, Reservation, ReservationSignal, SoftLimitPassed, TimeZone,
 };
 use crate::identity::Tenant;
 use crate::ports::{Admission, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce};
@@ -73,14 +73,13 @@ impl State {
         holding: &mut Holding,
         signal: ReservationSignal,
         now: DateTime<Utc>,
-    ) -> Option<SoftLimitPassed> {
-        let (after, postings) = holding.reservation.after(signal).unwrap_or((holding.reservation, Vec::new()));
+    ) {
+        let (after, postings) =
+            holding.reservation.after(signal).unwrap_or((holding.reservation, Vec::new()));
         holding.reservation = after;
-        let mut passed = None;
         for posting in postings {
-            passed = passed.or(self.post(lease, budget, &holding.window, posting, now).warning);
+            self.post(lease, budget, &holding.window, posting, now);
         }
-        passed
     }
 
     fn post(
@@ -90,16 +89,29 @@ impl State {
         window: &BudgetWindow,
         posting: Posting,
         now: DateTime<Utc>,
-    ) -> Posted {
+    ) {
         let counter = self.counter(budget.id, &window.key);
-        let mut posted = BudgetAccount { budget, window, counter }.post(posting);
-        if !budget.enabled {
-            (posted.warning, posted.counter.warned) = (None, counter.warned);
-        }
-        self.accounts.counters.insert((budget.id, window.key.clone()), posted.counter);
+        let posted = BudgetAccount { budget, window, counter }.post(posting).counter;
+        // Whoever holds something looks for warnings once, when all is written.
+        let counter = BudgetCounter { warned: counter.warned, ..posted };
+        self.accounts.counters.insert((budget.id, window.key.clone()), counter);
         let entry = BudgetEntry::new(budget, window, lease.run, lease.attempt, posting);
         self.table().push(lease.tenant, now, entry);
-        posted
+    }
+
+    /// The warnings that are due of budgets that were asked, which are told from now on.
+    fn warn(&mut self, tenant: Id<Tenant>, asked: &[(Id<Budget>, BudgetWindow)]) -> Vec<SoftLimitPassed> {
+        let mut passed = Vec::new();
+        for (budget, window) in asked {
+            let Some(budget) = self.budget(tenant, *budget).filter(|budget| budget.enabled) else { continue };
+            let counter = self.counter(budget.id, &window.key);
+            if let Some(warning) = (BudgetAccount { budget: &budget, window, counter }).warning() {
+                let counter = BudgetCounter { warned: true, ..counter };
+                self.accounts.counters.insert((budget.id, window.key.clone()), counter);
+                passed.push(warning);
+            }
+        }
+        passed
     }
 
     /// Frees what an attempt holds whose lease is over; a run that ends with it counts as one.
@@ -123,13 +135,8 @@ impl State {
         self.accounts.holdings.retain(|(_, of), _| *of != budget);
     }
 
-    fn hold(
-        &mut self,
-        lease: &Lease,
-        demands: Vec<BudgetDemand>,
-        now: DateTime<Utc>,
-    ) -> (Admission, Vec<SoftLimitPassed>) {
-        let (mut all, mut passed) = (Vec::new(), Vec::new());
+    fn hold(&mut self, lease: &Lease, demands: Vec<BudgetDemand>, now: DateTime<Utc>) -> Admission {
+        let mut all = Vec::new();
         for demand in demands {
             let Some(budget) = self.budget(lease.tenant, demand.budget) else { continue };
             let known = self.accounts.holdings.get(&(lease.attempt, budget.id)).cloned();
@@ -141,7 +148,7 @@ impl State {
                 admitted_under: None,
             });
             let meter = ReservationSignal::Meter(demand.used);
-            passed.extend(self.signal_budget(lease, &budget, &mut holding, meter, now));
+            self.signal_budget(lease, &budget, &mut holding, meter, now);
             if !is_new {
                 self.accounts.holdings.insert((lease.attempt, budget.id), holding.clone());
             }
@@ -158,20 +165,19 @@ impl State {
                 account.covers(*admitted_under)
             };
             if let Err(refusal) = answer {
-                return (Admission::Refused(Box::new(refusal)), passed);
+                return Admission::Refused(Box::new(refusal));
             }
         }
         for mut asked in all {
             let missing = asked.missing();
             if asked.is_new || missing > Amount::ZERO {
                 let reserve = ReservationSignal::Reserve(missing);
-                passed.extend(self.signal_budget(lease, &asked.budget, &mut asked.holding, reserve, now));
-                asked.holding.admitted_under =
-                    asked.budget.enforce_hard_stop.then_some(asked.budget.limit);
+                self.signal_budget(lease, &asked.budget, &mut asked.holding, reserve, now);
+                asked.holding.admitted_under = asked.budget.enforce_hard_stop.then_some(asked.budget.limit);
                 self.accounts.holdings.insert((lease.attempt, asked.budget.id), asked.holding);
             }
         }
-        (Admission::Admitted, passed)
+        Admission::Admitted
     }
 }
 
@@ -187,8 +193,10 @@ impl Budgets for MemoryStorage {
         let now = self.now();
         let mut state = self.lock();
         state.leased(lease, "budgets.hold", now)?;
-        let (admission, passed) = state.hold(lease, demands, now);
-        let warnings = passed.iter().map(|passed| AgentEvent::system(passed.told())).collect();
+        let asked: Vec<_> = demands.iter().map(|demand| (demand.budget, demand.window.clone())).collect();
+        let admission = state.hold(lease, demands, now);
+        let warnings =
+            state.warn(lease.tenant, &asked).iter().map(|passed| AgentEvent::system(passed.told())).collect();
         let recorded = state.record(lease.run, warnings, now);
         drop(state);
         self.announce(&vec![(lease.run, recorded)]);

@@ -30,7 +30,7 @@ pub trait Budgets: Send + Sync {
     /// - Concurrent calls never admit together what a limit does not.
     /// - A budget that is not there any more limits nothing; one that was disabled counts, and limits nothing.
     /// - Of several that refuse, the one with the lowest id is named.
-    /// - The first to pass a soft limit in a period has it told in the log of its run, once.
+    /// - The first in a period to find a soft limit passed, itself or not, has that told in the log of its run, once.
     /// - Fails with [`StaleLease`](crate::ErrorKind::StaleLease), and changes nothing, once the lease is lost or the run
     ///   has ended.
     async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission>;

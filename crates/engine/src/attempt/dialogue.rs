@@ -147,8 +147,7 @@ impl Attempt {
     ) -> Result<Dialogue> {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let storage = &*self.parts.storage;
-        let (policies, budgets) =
-            tokio::try_join!(self.shelf.policies(&scope), self.shelf.budgets(&scope))?;
+        let (policies, budgets) = tokio::try_join!(self.shelf.policies(&scope), self.shelf.budgets(&scope))?;
         let target = RunTarget {
             project_id: run.project_id,
             repository_id: run.repository_id,

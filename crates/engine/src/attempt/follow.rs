@@ -82,7 +82,9 @@ impl Attempt {
                 broke = reached.map(|reached| (now + LAST_WORDS, reached));
             }
             wanted = wanted.or_else(|| dialogue.watchdog.reached(now));
-            if let Some(reached) = wanted.or_else(|| broke.take_if(|(end, _)| *end <= now).map(|(_, why)| why)) {
+            if let Some(reached) =
+                wanted.or_else(|| broke.take_if(|(end, _)| *end <= now).map(|(_, why)| why))
+            {
                 stopping = true;
                 stopped_by = Some(reached);
                 session.cancel().await;

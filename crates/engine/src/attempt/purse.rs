@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lime_core::governance::{
-    Amount, Budget, BudgetNeed, BudgetWindow, NeedUnknown, NextStep, PriceTable, Reservation, ReservationSignal,
-    RunCaps, UnknownPrice,
+    Amount, Budget, BudgetNeed, BudgetWindow, NeedUnknown, NextStep, PriceTable, Reservation,
+    ReservationSignal, RunCaps, UnknownPrice,
 };
 use lime_core::ports::{Admission, BudgetDemand, BudgetsInForce};
 use lime_core::runs::{AgentRun, Limit, Usage};
@@ -83,9 +83,9 @@ impl Purse {
         self.next_check = None;
     }
 
-    /// The model by which usage is priced: what the agent says it is, if the table knows that.
-    fn model<'a>(&'a self, told: Option<&'a str>, prices: &PriceTable) -> Option<&'a str> {
-        told.filter(|told| prices.price(told).is_some()).or(self.model.as_deref())
+    /// The model by which usage is priced: what the agent says it is, once it has.
+    fn model<'a>(&'a self, told: Option<&'a str>) -> Option<&'a str> {
+        told.or(self.model.as_deref())
     }
 
     /// What is to be asked for before the agent's next call, or why there must be none.
@@ -95,7 +95,7 @@ impl Purse {
         told: Option<&str>,
         prices: &PriceTable,
     ) -> Result<Vec<BudgetDemand>, Broke> {
-        let model = self.model(told, prices);
+        let model = self.model(told);
         let demand = |account: &Account| {
             let need = account.budget.need(model, &self.caps, prices, self.unknown)?;
             Ok(account.demand(usage, model, prices, Some(&need)).ok_or(Broke::CapReached)?)
@@ -105,7 +105,7 @@ impl Purse {
 
     /// What was used, with nothing more to be held.
     fn used(&self, usage: &Usage, told: Option<&str>, prices: &PriceTable) -> Vec<BudgetDemand> {
-        let model = self.model(told, prices);
+        let model = self.model(told);
         self.accounts
             .iter()
             .filter(|account| account.is_open)
@@ -116,7 +116,9 @@ impl Purse {
     /// Keeps what was asked for, as the store does.
     fn keep(&mut self, demands: &[BudgetDemand], admitted: bool) {
         for account in &mut self.accounts {
-            let Some(demand) = demands.iter().find(|demand| demand.budget == account.budget.id) else { continue };
+            let Some(demand) = demands.iter().find(|demand| demand.budget == account.budget.id) else {
+                continue;
+            };
             account.signal(ReservationSignal::Meter(demand.used));
             if admitted {
                 let missing = demand.ahead.minus(account.reservation.held());

@@ -137,7 +137,11 @@ fn answer(row: &QueryResult) -> Result<(i64, Option<(i64, Answer)>), DbErr> {
     Ok((lease, Some((demand, answer))))
 }
 
-pub(super) async fn hold(storage: &PgStorage, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+pub(super) async fn hold(
+    storage: &PgStorage,
+    lease: &Lease,
+    demands: Vec<BudgetDemand>,
+) -> Result<Admission> {
     let held = storage.budgets().call(Hold { lease: *lease, demands: demands.clone() }).await?;
     let scope = Scope::system(lease.tenant, "asking budgets");
     let mut budgets: BTreeMap<Id<Budget>, Stored<Budget>> = BTreeMap::new();
@@ -207,8 +211,7 @@ async fn warn(
             WHERE tenant_id = $1 AND budget_id = $2 AND \"window\" = $3 AND NOT warned
               AND spent::numeric + held > $4
             RETURNING least(spent::numeric + held, 9223372036854775807)::BIGINT AS committed";
-        let values =
-            [lease.tenant.raw().into(), budget.id.raw().into(), window.clone().into(), above.into()];
+        let values = [lease.tenant.raw().into(), budget.id.raw().into(), window.clone().into(), above.into()];
         let Some(marked) = tx.query_one_raw(sql(mark, values)).await.map_err(failed)? else {
             return commit(OPERATION, tx).await;
         };

@@ -37,7 +37,8 @@ async fn budgets(
     let rows = db.query_all_raw(sql(statement, [tenant.raw().into()])).await;
     let rows = rows.map_err(|error| unnamed(operation, &error))?;
     let first = rows.first().ok_or_else(|| Error::not_found(operation, "tenant", tenant))?;
-    let columns = |row: &QueryResult| Ok((row.try_get::<String>("", "time_zone")?, row.try_get("", "clock")?));
+    let columns =
+        |row: &QueryResult| Ok((row.try_get::<String>("", "time_zone")?, row.try_get("", "clock")?));
     let (zone, clock) = columns(first).map_err(|error: DbErr| unnamed(operation, &error))?;
     let zone = TimeZone::parse(&zone).map_err(|invalid| {
         let message = format!("the tenant's time zone {zone} is not known to this version: {invalid}");
@@ -87,7 +88,8 @@ async fn runs_at_work(
     operation: &'static str,
     tenant: Id<Tenant>,
 ) -> Result<Vec<(i64, i64)>> {
-    let statement = "SELECT DISTINCT budget_id, run_id FROM budget_reservations WHERE tenant_id = $1 ORDER BY 1, 2";
+    let statement =
+        "SELECT DISTINCT budget_id, run_id FROM budget_reservations WHERE tenant_id = $1 ORDER BY 1, 2";
     let rows = db.query_all_raw(sql(statement, [tenant.raw().into()])).await;
     let pair = |row: &QueryResult| Ok((row.try_get("", "budget_id")?, row.try_get("", "run_id")?));
     let pairs = rows.and_then(|rows| rows.iter().map(pair).collect());

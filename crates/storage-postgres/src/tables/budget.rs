@@ -1,4 +1,6 @@
-use lime_core::governance::{Amount, Budget, BudgetPeriod, BudgetSubject, BudgetUnit, BudgetUnitKind, Currency};
+use lime_core::governance::{
+    Amount, Budget, BudgetPeriod, BudgetSubject, BudgetUnit, BudgetUnitKind, Currency,
+};
 use lime_core::{Id, Invalid, Stored};
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
