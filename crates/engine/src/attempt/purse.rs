@@ -103,13 +103,16 @@ impl Purse {
         self.accounts.iter().map(demand).collect()
     }
 
-    /// What was used, with nothing more to be held.
+    /// What was used since it was last told, with nothing more to be held.
     fn used(&self, usage: &Usage, told: Option<&str>, prices: &PriceTable) -> Vec<BudgetDemand> {
         let model = self.model(told);
         self.accounts
             .iter()
             .filter(|account| account.is_open)
-            .filter_map(|account| account.demand(usage, model, prices, None))
+            .filter_map(|account| {
+                let demand = account.demand(usage, model, prices, None)?;
+                (demand.used > account.reservation.used()).then_some(demand)
+            })
             .collect()
     }
 
