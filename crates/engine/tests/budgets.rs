@@ -1,4 +1,5 @@
 //! What runs hold and use of budgets, and when these stop them.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is wrong")]
 
 mod support;
 
@@ -15,8 +16,9 @@ use lime_core::runs::{
     AgentEvent, AgentRun, AttemptEnd, Constraints, FailureKind, MessageRole, RunStatus, StopReason, Usage,
 };
 use lime_core::{Lookup, Micros, Store, Stored};
-use lime_engine::WorkerConfig;
+use lime_engine::{Worker, WorkerConfig};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use support::agent::says;
 use support::watched::Fault;
@@ -284,6 +286,29 @@ async fn a_worker_that_is_killed_leaves_what_was_used_and_holds_nothing() {
     assert_eq!(scene.end(run).await.status, RunStatus::Succeeded);
     assert_eq!(scene.stands(&budget).await, (350_000, 0));
     stop(worker).await;
+}
+
+#[tokio::test]
+async fn a_worker_without_room_frees_what_a_lost_one_held() {
+    let scene = scene([play([says("at work"), Act::Hang], 0)]).await;
+    let budget = scene.budget(10 * CALL).await;
+    let lease = Duration::from_millis(900);
+    let config = || WorkerConfig { lease, heartbeat: lease / 5, concurrency: 1, ..WorkerConfig::default() };
+    let busy = scene.submit(scene.a_priced_run()).await;
+    let worker = scene.worker_with(config());
+    until("the first is at work", async || scene.stands(&budget).await == (0, CALL)).await;
+    let lost = scene.submit(scene.a_priced_run()).await;
+    let doomed = Worker::new(&scene.factory, config()).unwrap();
+    let doomed = tokio::spawn(doomed.run(CancellationToken::new(), CancellationToken::new()));
+    until("the second is, too", async || scene.stands(&budget).await == (0, 2 * CALL)).await;
+    doomed.abort();
+    let died = Instant::now();
+    let _ = doomed.await;
+    until("its money is free", async || scene.stands(&budget).await == (0, CALL)).await;
+    assert!(died.elapsed() < 2 * lease, "{:?}", died.elapsed());
+    assert_eq!(scene.run(lost).await.status, RunStatus::Queued, "nobody has room for it");
+    assert_eq!(scene.run(busy).await.status, RunStatus::Running);
+    worker.stop(Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]

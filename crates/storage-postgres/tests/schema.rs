@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lime_core::governance::{
-    Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Budget, BudgetEntry, BudgetPeriod, BudgetUnitKind,
-    Decision, EntryKind,
+    Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Budget, BudgetEntry, BudgetPeriod,
+    BudgetUnitKind, Decision, EntryKind,
 };
 use lime_core::identity::User;
 use lime_core::planning::{Board, Project, Ticket};

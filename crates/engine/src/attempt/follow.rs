@@ -32,8 +32,12 @@ impl Attempt {
         loop {
             let mut wanted = None;
             let mut counted = false;
-            let due = if stopping { recorder.due() } else { self.due(recorder, dialogue) };
-            let due = [due, broke.as_ref().map(|(end, _)| *end)].into_iter().flatten().min();
+            let due = if stopping {
+                recorder.due()
+            } else {
+                let end = broke.as_ref().map(|(end, _)| *end);
+                [self.due(recorder, dialogue), end].into_iter().flatten().min()
+            };
             tokio::select! {
                 event = session.next_event() => {
                     let Some(event) = event else { break };

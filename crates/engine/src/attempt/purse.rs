@@ -98,7 +98,7 @@ impl Purse {
         let model = self.model(told);
         let demand = |account: &Account| {
             let need = account.budget.need(model, &self.caps, prices, self.unknown)?;
-            Ok(account.demand(usage, model, prices, Some(&need)).ok_or(Broke::CapReached)?)
+            account.demand(usage, model, prices, Some(&need)).ok_or(Broke::CapReached)
         };
         self.accounts.iter().map(demand).collect()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lime_core::governance::{Amount, Budget, BudgetExceeded, SoftLimitPassed};
 use lime_core::ports::{Admission, BudgetDemand};
 use lime_core::runs::{AgentEvent, Lease};
-use lime_core::{Entity, Error, Id, Lookup, Result, Scope, Stored};
+use lime_core::{Entity, Error, ErrorKind, Id, Lookup, Result, Scope, Stored};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
 use crate::PgStorage;
@@ -146,9 +146,11 @@ pub(super) async fn hold(
     let scope = Scope::system(lease.tenant, "asking budgets");
     let mut budgets: BTreeMap<Id<Budget>, Stored<Budget>> = BTreeMap::new();
     for answer in held.answers.iter().filter(|answer| answer.refuses || answer.warns_above.is_some()) {
-        let id = demands[answer.demand].budget;
-        if let std::collections::btree_map::Entry::Vacant(vacant) = budgets.entry(id) {
-            vacant.insert(Lookup::get(storage, &scope, id).await?);
+        match Lookup::get(storage, &scope, demands[answer.demand].budget).await {
+            Ok(budget) => _ = budgets.insert(budget.id, budget),
+            // It was deleted meanwhile, and limits nothing any more.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     for answer in &held.answers {
