@@ -152,9 +152,34 @@ DECLARE
         WHERE r.attempt_id IS NULL OR d.used > r.used OR d.ahead > r.held
     );
     held_leases BIGINT[];
+    -- Of each demand on a budget that is there, in the order of their leases: its number, its lease, its counter,
+    numbers BIGINT[];
+    leases BIGINT[];
+    counters BIGINT[];
+    -- what it asks for, and what its budget says of that,
+    missing BIGINT[];
+    are_new BOOLEAN[];
+    admitted_limits BIGINT[];
+    stop BOOLEAN[];
+    limits BIGINT[];
+    soft_limits BIGINT[];
+    -- what was spent and held before, and whether it is admitted.
+    spent_before BIGINT[];
+    held_before BIGINT[];
+    admitted BOOLEAN[];
+    -- What is spent and held of each counter by then, so that each is written once, however many move it.
+    spent_by BIGINT[];
+    held_by BIGINT[];
+    refused BOOLEAN[];
     this BIGINT;
+    first INT := 1;
+    after INT;
+    counter BIGINT;
 BEGIN
     IF moves THEN
+        -- Counters are not locked while the disk is waited for: a power cut may forget what moved last, and the attempt's next
+        -- look, which says totals and levels again, writes it anew. The end of a lease is durable, and with it all before it.
+        PERFORM set_config('synchronous_commit', 'off', true);
         -- Nobody can end a lease whose place has this lock, and heartbeats and the log pass it.
         held_leases := ARRAY(
             SELECT given.lease
@@ -220,61 +245,92 @@ BEGIN
         );
     END IF;
 
+    SELECT array_agg(each.number), array_agg(each.lease), array_agg(each.counter), array_agg(each.missing),
+           array_agg(each.is_new), array_agg(each.admitted_limit), array_agg(each.stops), array_agg(each.limit_amount),
+           array_agg(CASE WHEN NOT each.warned THEN each.above END), array_agg(each.spent), array_agg(each.held)
+    INTO numbers, leases, counters, missing, are_new, admitted_limits, stop, limits, soft_limits, spent_before, held_before
+    FROM (
+        SELECT d.number, d.lease, counter.spent, counter.held, counter.warned, budget.limit_amount,
+               dense_rank() OVER (ORDER BY counter.tenant_id, counter.budget_id, counter."window") AS counter,
+               greatest(d.ahead - coalesce(r.held, 0), 0) AS missing, r.attempt_id IS NULL AS is_new, r.admitted_limit,
+               budget.enabled AND budget.enforce_hard_stop AS stops,
+               CASE WHEN budget.enabled THEN coalesce(
+                   budget.soft_limit_amount, CASE WHEN NOT budget.enforce_hard_stop THEN budget.limit_amount END
+               ) END AS above
+        FROM UNNEST(of_leases, of_budgets, of_windows, of_ahead) WITH ORDINALITY AS d (lease, budget, key, ahead, number)
+        JOIN project_budgets AS budget ON budget.tenant_id = lease_tenants[d.lease] AND budget.id = d.budget
+        JOIN budget_counters AS counter
+            ON counter.tenant_id = budget.tenant_id AND counter.budget_id = budget.id AND counter."window" = d.key
+        LEFT JOIN budget_reservations AS r
+            ON r.tenant_id = budget.tenant_id AND r.attempt_id = lease_tokens[d.lease] AND r.budget_id = budget.id
+        WHERE d.lease = ANY (held_leases)
+        ORDER BY d.lease, d.number
+    ) AS each;
+    FOR at IN 1..coalesce(array_length(numbers, 1), 0) LOOP
+        spent_by[counters[at]] := spent_before[at];
+        held_by[counters[at]] := held_before[at];
+    END LOOP;
+
     FOREACH this IN ARRAY held_leases LOOP
         -- The lease holds, whatever becomes of its demands.
         lease := this;
         demand := NULL;
         RETURN NEXT;
-        RETURN QUERY
-        WITH asked AS MATERIALIZED (
-            SELECT d.demand, lease_tenants[this] AS tenant_id, lease_runs[this] AS run_id, lease_tokens[this] AS token,
-                   budget.id AS budget_id, d.key, counter.spent, counter.held, counter.warned, budget.limit_amount,
-                   greatest(d.ahead - coalesce(r.held, 0), 0) AS missing, r.attempt_id IS NULL AS is_new, r.admitted_limit,
-                   budget.enabled AND budget.enforce_hard_stop AS stops,
-                   CASE WHEN budget.enabled THEN coalesce(
-                       budget.soft_limit_amount, CASE WHEN NOT budget.enforce_hard_stop THEN budget.limit_amount END
-                   ) END AS above
-            FROM UNNEST(of_leases, of_budgets, of_windows, of_ahead) WITH ORDINALITY
-                AS d (lease, budget, key, ahead, demand)
-            JOIN project_budgets AS budget ON budget.tenant_id = lease_tenants[this] AND budget.id = d.budget
-            JOIN budget_counters AS counter
-                ON counter.tenant_id = budget.tenant_id AND counter.budget_id = budget.id AND counter."window" = d.key
-            LEFT JOIN budget_reservations AS r
-                ON r.tenant_id = budget.tenant_id AND r.attempt_id = lease_tokens[this] AND r.budget_id = budget.id
-            WHERE d.lease = this
-        ), judged AS MATERIALIZED (
-            SELECT *, stops AND CASE
+        after := first;
+        WHILE leases[after] = this LOOP
+            counter := counters[after];
+            refused[after] := stop[after] AND CASE
                 -- `BudgetAccount::admit`: who asks for nothing must find something left. Sums that do not fit are refused.
-                WHEN is_new OR missing > 0 THEN spent::numeric + held + greatest(missing, 1) > limit_amount
+                WHEN are_new[after] OR missing[after] > 0
+                    THEN spent_by[counter]::NUMERIC + held_by[counter] + greatest(missing[after], 1) > limits[after]
                 -- `BudgetAccount::covers`
-                WHEN admitted_limit IS NULL OR limit_amount < admitted_limit THEN spent::numeric + held > limit_amount
-                ELSE spent > limit_amount END AS refuses
-            FROM asked
-        ), admitted AS MATERIALIZED (
-            SELECT * FROM judged WHERE (is_new OR missing > 0) AND NOT EXISTS (SELECT FROM judged AS any_of WHERE any_of.refuses)
+                WHEN admitted_limits[after] IS NULL OR limits[after] < admitted_limits[after]
+                    THEN spent_by[counter]::NUMERIC + held_by[counter] > limits[after]
+                ELSE spent_by[counter] > limits[after] END;
+            after := after + 1;
+        END LOOP;
+        FOR at IN first..after - 1 LOOP
+            counter := counters[at];
+            admitted[at] := (are_new[at] OR missing[at] > 0) AND NOT TRUE = ANY (refused[first:after - 1]);
+            IF admitted[at] THEN
+                held_by[counter] := held_by[counter] + missing[at];
+            END IF;
+            demand := numbers[at];
+            refuses := refused[at];
+            asked := missing[at];
+            spent_now := spent_by[counter];
+            held_now := held_by[counter];
+            limit_now := limits[at];
+            warns_above := CASE WHEN spent_now::NUMERIC + held_now > soft_limits[at] THEN soft_limits[at] END;
+            RETURN NEXT;
+        END LOOP;
+        first := after;
+    END LOOP;
+
+    IF TRUE = ANY (admitted) THEN
+        WITH asked AS MATERIALIZED (
+            SELECT lease_tenants[each.lease] AS tenant_id, lease_runs[each.lease] AS run_id, lease_tokens[each.lease] AS token,
+                   of_budgets[each.number] AS budget_id, of_windows[each.number] AS key, each.missing,
+                   CASE WHEN each.stops THEN each.limit_amount END AS admitted_limit
+            FROM UNNEST(leases, numbers, missing, stop, limits, admitted)
+                AS each (lease, number, missing, stops, limit_amount, is_admitted)
+            WHERE each.is_admitted
         ), kept AS (
             INSERT INTO budget_reservations AS r
                 (tenant_id, run_id, attempt_id, budget_id, "window", held, admitted_limit)
-            SELECT tenant_id, run_id, token, budget_id, key, missing, CASE WHEN stops THEN limit_amount END FROM admitted
+            SELECT tenant_id, run_id, token, budget_id, key, missing, admitted_limit FROM asked
             ON CONFLICT (tenant_id, attempt_id, budget_id) DO UPDATE
             SET held = r.held + excluded.held, admitted_limit = excluded.admitted_limit
         ), told AS (
             INSERT INTO budget_entries (tenant_id, budget_id, "window", run_id, attempt_id, kind, held, spent)
-            SELECT tenant_id, budget_id, key, run_id, token, 'reserve', missing, 0 FROM admitted WHERE missing > 0
-            ORDER BY budget_id
-        ), moved AS (
-            UPDATE budget_counters AS counter SET held = counter.held + admitted.missing, updated_at = clock_timestamp()
-            FROM admitted
-            WHERE counter.tenant_id = admitted.tenant_id AND counter.budget_id = admitted.budget_id
-              AND counter."window" = admitted.key AND admitted.missing > 0
-            RETURNING counter.budget_id, counter.held
+            SELECT tenant_id, budget_id, key, run_id, token, 'reserve', missing, 0 FROM asked WHERE missing > 0
         )
-        SELECT this, judged.demand, judged.refuses, judged.missing, judged.spent, coalesce(moved.held, judged.held),
-               judged.limit_amount,
-               CASE WHEN NOT judged.warned AND judged.spent::numeric + coalesce(moved.held, judged.held) > judged.above
-                    THEN judged.above END
-        FROM judged LEFT JOIN moved ON moved.budget_id = judged.budget_id;
-    END LOOP;
+        UPDATE budget_counters AS counter SET held = counter.held + asked.missing, updated_at = clock_timestamp()
+        FROM (
+            SELECT tenant_id, budget_id, key, sum(missing)::BIGINT AS missing FROM asked WHERE missing > 0 GROUP BY 1, 2, 3
+        ) AS asked
+        WHERE counter.tenant_id = asked.tenant_id AND counter.budget_id = asked.budget_id AND counter."window" = asked.key;
+    END IF;
 END $$;
 
 -- Frees what attempts hold whose leases are over, and counts the runs that end with them. Without a run to keep, as it is
