@@ -1,4 +1,4 @@
-//! Starts the comparison with other job queues: `cargo run --release -p peers -- queue | events | runs | all`.
+//! Starts the comparison with other job queues: `cargo run --release -p peers -- queue | events | budgets | runs | all`.
 //!
 //! The harness itself is a workspace of its own, in `harness/`: what the other queues bring would more than double the
 //! number of crates that every build here waits for, and turn on features of those that are shared. It is built below

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, value_parser};
 use lime_core::Id;
-use lime_core::governance::Approval;
+use lime_core::governance::{Approval, TimeZone};
 use lime_core::identity::{ApiKeySecret, KeyPrefix, Permission, Slug};
 use lime_core::runs::{AgentRun, RunStatus, Seq};
 
@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Questions of runs to people
     #[command(subcommand)]
     Approvals(ApprovalsCommand),
+    /// Budgets: what is spent and held of them
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Runs that failed because they lost worker after worker
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -117,6 +120,17 @@ pub(crate) enum TenantsCommand {
         /// How many, 1 to 100000, or `none`
         #[arg(value_parser = most)]
         most: Most,
+    },
+    /// Sets where a tenant's days begin, for its budgets
+    ///
+    /// Periods that have begun keep what is spent in them under their names.
+    TimeZone {
+        /// The tenant
+        #[arg(value_parser = slug)]
+        slug: Slug,
+        /// The zone by its IANA name, such as Europe/Berlin
+        #[arg(value_parser = TimeZone::parse)]
+        zone: TimeZone,
     },
 }
 
@@ -244,6 +258,18 @@ pub(crate) struct AnswerArgs {
     /// What is said with it, for the agent
     #[arg(long)]
     pub(crate) note: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BudgetCommand {
+    /// Each budget as it stands: spent, held and left in its period, and until when
+    ///
+    /// Those for each run are shown for the runs at work.
+    Show {
+        /// Asks every tenant
+        #[arg(long)]
+        all_tenants: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

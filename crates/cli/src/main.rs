@@ -8,6 +8,7 @@ mod age;
 mod api_keys;
 mod approvals;
 mod args;
+mod budget;
 mod confirm;
 mod dead_letters;
 mod desk;
@@ -73,6 +74,7 @@ async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
         Command::Tenants(command) => tenants::run(desk, command).await,
         Command::Runs(command) => runs::run(desk, command).await,
         Command::Approvals(command) => approvals::run(desk, command).await,
+        Command::Budget(command) => budget::run(desk, command).await,
         Command::DeadLetters(command) => dead_letters::run(desk, command).await,
         Command::Queue(command) => queue::run(desk, command).await,
         Command::Purge { older_than, dry_run } => retention::purge(desk, older_than, dry_run).await,

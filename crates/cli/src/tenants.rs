@@ -1,6 +1,7 @@
 //! `lime tenants`: who there is, and their limits.
 
 use chrono::{DateTime, Utc};
+use lime_core::governance::TimeZone;
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::{Id, Stored};
 use lime_storage_postgres::TenantLoad;
@@ -17,6 +18,7 @@ pub(crate) async fn run(desk: &Desk, command: TenantsCommand) -> Result<(), Fail
     match command {
         TenantsCommand::List => list(desk).await,
         TenantsCommand::Create { slug, name } => create(desk, slug, name).await,
+        TenantsCommand::TimeZone { slug, zone } => time_zone(desk, &slug, zone).await,
         TenantsCommand::Limit { slug, most: Most(most) } => limit(desk, &slug, most).await,
     }
 }
@@ -28,6 +30,7 @@ struct TenantView {
     slug: String,
     name: String,
     max_concurrent_runs: Option<i32>,
+    time_zone: &'static str,
     created_at: DateTime<Utc>,
 }
 
@@ -39,6 +42,7 @@ impl From<Stored<Tenant>> for TenantView {
             slug: value.slug.as_str().to_owned(),
             name: value.name,
             max_concurrent_runs: value.max_concurrent_runs,
+            time_zone: value.time_zone.as_str(),
             created_at,
         }
     }
@@ -104,4 +108,13 @@ async fn limit(desk: &Desk, slug: &Slug, most: Option<i32>) -> Result<(), Failur
         }
         None => format!("Runs of {} have no limit of their own.", tenant.slug),
     })
+}
+
+async fn time_zone(desk: &Desk, slug: &Slug, zone: TimeZone) -> Result<(), Failure> {
+    let whose = Whose::named(&desk.storage, slug).await?;
+    let mut tenant = Tenants::tenant(&desk.storage, whose.scope.tenant()).await?;
+    tenant.value.time_zone = zone;
+    let tenant: TenantView = desk.storage.update_tenant(&tenant).await?.into();
+    desk.out
+        .answer(&tenant, || format!("The days of {} begin at midnight of {}.", tenant.slug, tenant.time_zone))
 }

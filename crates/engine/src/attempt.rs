@@ -8,6 +8,7 @@ mod earlier;
 mod ending;
 mod follow;
 mod inputs;
+mod purse;
 mod push;
 mod questions;
 mod watchdog;

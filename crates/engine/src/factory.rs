@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use lime_core::agents::InstructionLayer;
+use lime_core::governance::PriceTable;
 use lime_core::ports::{
     AgentProvider, Author, Clock, EventStream, InstructionSource, Live, RepoProvider, Storage, Workspaces,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) instructions: Arc<dyn InstructionSource>,
     pub(crate) author: Author,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) prices: Arc<PriceTable>,
 }
 
 /// Puts a factory together.
@@ -97,6 +99,14 @@ impl FactoryBuilder {
         self
     }
 
+    /// What models cost, for budgets; the prices that this version was [shipped](PriceTable::shipped) with unless this is
+    /// given.
+    #[must_use]
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.0.prices = Arc::new(prices);
+        self
+    }
+
     /// The factory.
     #[must_use]
     pub fn build(self) -> Factory {
@@ -115,6 +125,7 @@ impl Factory {
             instructions: Arc::new(Vec::<InstructionLayer>::new()),
             author: Author { name: "Assembly Lime".into(), email: "agent@assembly-lime.invalid".into() },
             clock: Arc::new(SystemClock),
+            prices: Arc::new(PriceTable::shipped()),
         })
     }
 

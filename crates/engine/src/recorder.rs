@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use lime_core::ports::{Claim, Clock, Progress, Record, Storage};
-use lime_core::runs::{AgentEvent, Lease, Seq, ToolTally, Usage};
+use lime_core::runs::{AgentEvent, Lease, MessageRole, Seq, ToolTally, Usage};
 use lime_core::{Error, Result};
 use tokio::time::{Instant, sleep_until};
 
@@ -105,6 +105,11 @@ impl Recorder {
     /// A session has ended, and another may begin, which counts anew.
     pub(crate) fn end_session(&mut self) {
         self.meter = Meter { before: self.usage(), ..Meter::default() };
+    }
+
+    /// The model, as the agent says.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     pub(crate) fn tallies(&self) -> &[ToolTally] {
@@ -213,7 +218,7 @@ impl Recorder {
                 if !patience.get_or_insert_with(Patience::new).wait().await {
                     return Err(error);
                 }
-                match if lasting { self.find_appended(&lease).await } else { Ok(None) } {
+                match if lasting { self.find_appended(&lease, &record).await } else { Ok(None) } {
                     Ok(Some(seq)) => {
                         self.last_seq = seq;
                         return Ok(());
@@ -228,12 +233,15 @@ impl Recorder {
 
     /// The last position that this attempt has written since it last knew; `None` if it has written nothing.
     ///
-    /// - While the lease holds, only states and questions are written by anybody else.
-    async fn find_appended(&self, lease: &Lease) -> Result<Option<Seq>> {
+    /// - While the lease holds, only states, questions and words of the factory on budgets are written by anybody else.
+    async fn find_appended(&self, lease: &Lease, record: &Record) -> Result<Option<Seq>> {
         let limit = 4 * BATCH_EVENTS;
         let found = self.storage.read(&self.claim.scope(), lease.run, self.last_seq, limit).await?;
-        let own =
-            |event: &AgentEvent| !matches!(event, AgentEvent::Status { .. } | AgentEvent::Approval { .. });
+        let own = |event: &AgentEvent| match event {
+            AgentEvent::Status { .. } | AgentEvent::Approval { .. } => false,
+            AgentEvent::Message { role: MessageRole::System, .. } => record.events.contains(event),
+            _ => true,
+        };
         Ok(found.iter().rfind(|recorded| own(&recorded.event)).map(|recorded| recorded.seq))
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lime_core::governance::ApprovalPolicy;
 use lime_core::identity::Tenant;
 use lime_core::planning::Project;
-use lime_core::ports::{Claim, Storage};
+use lime_core::ports::{BudgetsInForce, Claim, Storage};
 use lime_core::repos::Repository;
 use lime_core::{Entity, Error, Id, Lookup, LookupExt, Query, Result, Scope, Stored};
 use tokio::sync::OnceCell;
@@ -19,6 +19,7 @@ use crate::patience::persist;
 pub(crate) struct Shelf {
     storage: Arc<dyn Storage>,
     policies: Memo<Arc<[ApprovalPolicy]>>,
+    budgets: Memo<Arc<BudgetsInForce>>,
     projects: Rows<Project>,
     repositories: Rows<Repository>,
 }
@@ -86,6 +87,7 @@ impl Shelf {
         Self {
             storage,
             policies: Memo::default(),
+            budgets: Memo::default(),
             projects: Rows::new(claims, |claim| Some(claim.run.project_id)),
             repositories: Rows::new(claims, |claim| claim.run.repository_id),
         }
@@ -99,6 +101,12 @@ impl Shelf {
             Ok(stored.into_iter().map(|policy| policy.value).collect())
         };
         self.policies.get(scope.tenant(), read).await
+    }
+
+    /// The budgets of the scope's tenant that count.
+    pub(crate) async fn budgets(&self, scope: &Scope) -> Result<Arc<BudgetsInForce>> {
+        let read = || async { persist(|| self.storage.budgets_in_force(scope)).await.map(Arc::new) };
+        self.budgets.get(scope.tenant(), read).await
     }
 
     /// The project of one of the claimed runs.

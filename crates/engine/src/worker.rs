@@ -133,6 +133,7 @@ impl Worker {
             tokio::select! {
                 () = self.work(&drain, &hand_back) => {}
                 () = self.sweep() => {}
+                () = self.reclaim() => {}
             }
         };
         work.instrument(span).await;
@@ -321,6 +322,18 @@ impl Worker {
             }
         }
         .instrument(span)
+    }
+
+    /// Takes back what lost workers hold, twice in the time of a lease: also while this one has no room to take runs.
+    async fn reclaim(&self) {
+        loop {
+            sleep(self.config.lease.mul_f64((0.5 + fastrand::f64()) / 3.0)).await;
+            match self.factory.storage().reclaim().await {
+                Ok(0) => {}
+                Ok(found) => tracing::warn!(found, "runs of lost workers are back in the line"),
+                Err(error) => tracing::warn!(%error, "nothing was taken back from lost workers"),
+            }
+        }
     }
 
     /// Looks after runs that have fallen out of the line, from time to time and not together with other workers.

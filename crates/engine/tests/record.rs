@@ -48,6 +48,7 @@ async fn a_run_of_ten_events_takes_few_calls() {
             "list repository",
             "insert worktree",
             "list approval policy",
+            "budgets_in_force",
             "list project",
             // What the first phase has to say, before the agent says something; then all the rest.
             "append",
@@ -79,7 +80,7 @@ async fn runs_that_are_claimed_together_read_together() {
     }
     support::stop(worker).await;
     let calls = scene.watched.calls();
-    for once in ["list repository", "list approval policy", "list project", "start"] {
+    for once in ["list repository", "list approval policy", "budgets_in_force", "list project", "start"] {
         assert_eq!(calls.iter().filter(|call| *call == once).count(), 1, "{once} in {calls:?}");
     }
 }

@@ -123,6 +123,10 @@ impl<S: Queue + ?Sized> Queue for RedisQueue<S> {
         self.inner.sweep().await
     }
 
+    async fn reclaim(&self) -> Result<usize> {
+        self.inner.reclaim().await
+    }
+
     async fn queued(&self) {
         let mut waiting = self.fleet.wait();
         tokio::select! {

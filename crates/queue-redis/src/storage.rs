@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use lime_core::governance::{Approval, Decision, SealedStore, Sealing};
 use lime_core::identity::{Slug, Tenant, Tenants};
-use lime_core::ports::{Approvals, Question, WorkerName};
+use lime_core::ports::{
+    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Question, WorkerName,
+};
 use lime_core::runs::Lease;
 use lime_core::{Editable, Entity, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
 
@@ -210,5 +212,20 @@ impl<S: Approvals + ?Sized> Approvals for RedisQueue<S> {
         let approval = self.inner.answer(lease, approval).await?;
         self.fleet.sign(lease.run);
         Ok(approval)
+    }
+}
+
+#[async_trait]
+impl<S: Budgets + ?Sized> Budgets for RedisQueue<S> {
+    async fn budgets_in_force(&self, scope: &Scope) -> Result<BudgetsInForce> {
+        self.inner.budgets_in_force(scope).await
+    }
+
+    async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+        self.inner.hold(lease, demands).await
+    }
+
+    async fn standings(&self, scope: &Scope) -> Result<Vec<BudgetStanding>> {
+        self.inner.standings(scope).await
     }
 }

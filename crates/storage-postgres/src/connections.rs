@@ -15,7 +15,7 @@ use crate::pool::{Lent, Pool, Whom};
 /// Connections to the database, one for each statement; clones share them.
 ///
 /// - They serve one tenant and see no other's rows, or they serve all: [`PgStorage::connection`](crate::PgStorage::connection)
-///   and [`PgStorage::tenant`](crate::PgStorage::tenant) say which.
+///   and [`PgStorage::connection_of`](crate::PgStorage::connection_of) say which.
 /// - What the application does is done in the roles `lime_app` and `lime_system`, which own no table.
 #[derive(Clone)]
 pub struct Connections {

@@ -20,6 +20,7 @@
 mod api_keys;
 mod approvals;
 mod batch;
+mod budgets;
 mod connections;
 #[cfg(feature = "embedded")]
 mod embedded;

@@ -13,6 +13,7 @@ use sea_orm_migration::MigratorTrait;
 use tokio::time::sleep;
 use tracing::{Instrument, Span};
 
+use crate::budgets::{self, Holder};
 use crate::connections::{Connections, Transaction};
 use crate::error::{connecting, unnamed};
 use crate::events::Appender;
@@ -34,6 +35,7 @@ struct Shared {
     base: Base,
     queue: Lines,
     appender: Appender,
+    budgets: Holder,
     listener: Listener,
 }
 
@@ -147,7 +149,8 @@ impl PgStorage {
         let news = News::new(options.notify.then(|| db.clone()));
         let base = Base { db, news, live_poll: options.live_poll, in_flight };
         let (queue, appender) = (Lines::new(&base), Appender::new(&base));
-        Self(Arc::new(Shared { queue, appender, listener: Listener::default(), base }))
+        let (budgets, listener) = (budgets::holder(&base), Listener::default());
+        Self(Arc::new(Shared { queue, appender, budgets, listener, base }))
     }
 
     /// Brings the tables up to date, all of them or none; of several at once, one works and the others wait.
@@ -227,13 +230,13 @@ impl PgStorage {
 
     /// The connections, for what this crate does not do; they see every tenant.
     ///
-    /// - For one tenant's rows take those of its [scope](PgStorage::tenant): they cannot see others', whatever is asked.
+    /// - For one tenant's rows take those of its [scope](PgStorage::connection_of): they cannot see others', whatever is asked.
     pub fn connection(&self) -> &Connections {
         &self.0.base.db
     }
 
     /// The connections of the scope's tenant: other tenants' rows are not there for them.
-    pub fn tenant(&self, scope: &Scope) -> Connections {
+    pub fn connection_of(&self, scope: &Scope) -> Connections {
         self.base().of(scope.tenant())
     }
 
@@ -247,6 +250,10 @@ impl PgStorage {
 
     pub(crate) fn appender(&self) -> &Appender {
         &self.0.appender
+    }
+
+    pub(crate) fn budgets(&self) -> &Holder {
+        &self.0.budgets
     }
 
     pub(crate) fn news(&self) -> &News {

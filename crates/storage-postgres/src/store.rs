@@ -151,7 +151,7 @@ impl<E: Row> Lookup<E> for PgStorage {
         const OPERATION: &str = "store.get";
         let found = E::Table::find()
             .filter(ours::<E>(scope).and(E::KEY.id.eq(id.raw())))
-            .one(&self.tenant(scope))
+            .one(&self.connection_of(scope))
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
             .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
@@ -177,7 +177,7 @@ impl<E: Row> Lookup<E> for PgStorage {
         let one_more = u64::try_from(query.page_size()).map_or(u64::MAX, |size| size.saturating_add(1));
         let found = select
             .limit(one_more)
-            .all(&self.tenant(scope))
+            .all(&self.connection_of(scope))
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
             .map_err(|error| about::<E>(OPERATION, Doing::Write, &error))?;
@@ -192,7 +192,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
     async fn insert(&self, scope: &Scope, value: E) -> Result<Stored<E>> {
         const OPERATION: &str = "store.insert";
         check(OPERATION, &value)?;
-        insert(&self.tenant(scope), scope, OPERATION, value)
+        insert(&self.connection_of(scope), scope, OPERATION, value)
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
     }
@@ -201,7 +201,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
         const OPERATION: &str = "store.update";
         check(OPERATION, &stored.value)?;
         let Stored { id, version, ref value, .. } = *stored;
-        let db = &self.tenant(scope);
+        let db = &self.connection_of(scope);
         let update = async {
             let updated = E::Table::update_many()
                 .set(value.clone().active())
@@ -224,7 +224,7 @@ impl<E: Row + Editable> Store<E> for PgStorage {
     async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
         const OPERATION: &str = "store.delete";
         let (id, version) = (stored.id, stored.version);
-        let db = &self.tenant(scope);
+        let db = &self.connection_of(scope);
         let delete = async {
             let deleted = E::Table::delete_many()
                 .filter(newest(scope, id, version))
@@ -246,7 +246,7 @@ impl<E: Row + Sealing> SealedStore<E> for PgStorage {
     async fn draw_id(&self, scope: &Scope) -> Result<Id<E>> {
         const OPERATION: &str = "store.draw_id";
         let draw = format!("SELECT nextval(pg_get_serial_sequence('{}', 'id')) AS id", E::TABLE);
-        let db = self.tenant(scope);
+        let db = self.connection_of(scope);
         let drawn =
             db.query_one_raw(sql(draw, [])).instrument(span(OPERATION, scope.tenant(), E::TABLE)).await;
         let id = drawn.and_then(|row| row.ok_or(DbErr::RecordNotInserted)?.try_get("", "id"));
@@ -258,7 +258,7 @@ impl<E: Row + Sealing> SealedStore<E> for PgStorage {
         check(OPERATION, &value)?;
         let mut row = value.active();
         row.set(E::KEY.id, id.raw().into());
-        insert_row(&self.tenant(scope), scope, OPERATION, row)
+        insert_row(&self.connection_of(scope), scope, OPERATION, row)
             .instrument(span(OPERATION, scope.tenant(), E::TABLE))
             .await
     }

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use lime_core::governance::TimeZone;
 use lime_core::identity::{BuiltInRole, Role, Slug, Tenant, Tenants};
 use lime_core::{Error, ErrorKind, Id, Invalid, Result, Stored, Topic};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -19,6 +20,7 @@ fn stored(operation: &'static str, model: tenant::Model) -> Result<Stored<Tenant
             name: model.name,
             slug: Slug::parse(model.slug)?,
             max_concurrent_runs: model.max_concurrent_runs,
+            time_zone: TimeZone::parse(&model.time_zone)?,
             logo_url: model.logo_url,
             settings: from_json("settings_json", model.settings_json)?,
         })
@@ -44,6 +46,7 @@ fn row(tenant: Tenant) -> tenant::ActiveModel {
         name: Set(tenant.name),
         slug: Set(tenant.slug.as_str().to_owned()),
         max_concurrent_runs: Set(tenant.max_concurrent_runs),
+        time_zone: Set(tenant.time_zone.as_str().to_owned()),
         logo_url: Set(tenant.logo_url),
         settings_json: Set(to_json(&tenant.settings)),
         ..Default::default()

@@ -37,7 +37,7 @@ async fn roles(storage: &PgStorage, scope: &Scope) -> Vec<Role> {
 async fn a_tenant_of_an_older_version_gets_its_roles() {
     let Some(fresh) = lime_conformance::or_skip(TestDatabase::empty().await) else { return };
     let storage = open(&fresh).await;
-    Migrator::up(storage.connection(), Some(7)).await.unwrap();
+    storage.owner(async |owner| Migrator::up(owner, Some(7)).await).await.unwrap();
     run(&storage, "INSERT INTO tenants (name, slug) VALUES ('Old', 'old')").await;
     storage.migrate().await.unwrap();
     let scope = Scope::system(Id::new(1), "a test");

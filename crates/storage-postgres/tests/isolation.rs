@@ -93,12 +93,12 @@ async fn a_statement_without_a_where_sees_no_foreign_row(storage: &PgStorage) {
         let its = format!(" {}", scope.tenant());
         let expected: Vec<_> = of_all.iter().filter(|row| row.ends_with(&its)).cloned().collect();
         assert!(expected.len() > 6, "{expected:?}");
-        assert_eq!(tenants_of(storage, &storage.tenant(scope)).await, expected);
+        assert_eq!(tenants_of(storage, &storage.connection_of(scope)).await, expected);
     }
     let nobody = Scope::system(Id::new(i64::MAX), "a tenant that is not there");
-    assert_eq!(tenants_of(storage, &storage.tenant(&nobody)).await, [""; 0]);
+    assert_eq!(tenants_of(storage, &storage.connection_of(&nobody)).await, [""; 0]);
     // Nor does it change one, or make one.
-    let db = storage.tenant(&b);
+    let db = storage.connection_of(&b);
     for write in ["UPDATE projects SET name = 'theirs'", "DELETE FROM agent_runs"] {
         db.execute_unprepared(write).await.unwrap();
     }
@@ -158,14 +158,14 @@ async fn stale_tenants(storage: &PgStorage, calls: usize) -> usize {
                 let scope = &scopes[random.usize(..scopes.len())];
                 let look = async {
                     let seen = if random.u8(..5) == 0 {
-                        let tx = storage.tenant(scope).begin().await.unwrap();
+                        let tx = storage.connection_of(scope).begin().await.unwrap();
                         let seen = tenants_of_project(&tx).await;
                         if random.bool() {
                             tx.commit().await.unwrap();
                         }
                         seen
                     } else {
-                        tenants_of_project(&storage.tenant(scope)).await
+                        tenants_of_project(&storage.connection_of(scope)).await
                     };
                     seen != [scope.tenant().to_string()]
                 };
@@ -244,7 +244,7 @@ async fn the_tenant_is_told_when_it_changes_and_not_with_every_call() {
     let storage =
         PgStorage::connect(fresh.url(), &PoolOptions { max_connections: 1, ..options() }).await.unwrap();
     let (a, b) = (scene(&storage).await.0, scene(&storage).await.0);
-    let (a, b) = (storage.tenant(&a), storage.tenant(&b));
+    let (a, b) = (storage.connection_of(&a), storage.connection_of(&b));
     let told = async || {
         // The session counts its own calls by the plans that it keeps.
         let plans = "SELECT (generic_plans + custom_plans)::text FROM pg_prepared_statements WHERE statement LIKE '%set_config%'";

@@ -6,7 +6,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lime_core::governance::{Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Decision};
+use lime_core::governance::{
+    Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Budget, BudgetEntry, BudgetPeriod,
+    BudgetUnitKind, Decision, EntryKind,
+};
 use lime_core::identity::{ApiKey, Role, User, UserRole};
 use lime_core::planning::{Board, Project, Ticket};
 use lime_core::ports::{EventLog, Queue, Settlement};
@@ -51,6 +54,7 @@ const ASKED: &[(&str, &str, &[&str])] = &[
          created_at revoked_at",
         &["tenant_id status", "prefix", "tenant_id user_id", "tenant_id project_id"],
     ),
+    ("tenants", "id name slug max_concurrent_runs time_zone created_at", &["slug"]),
     (
         "users",
         "id tenant_id email name github_user_id status identity_id created_at",
@@ -212,6 +216,23 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         "id tenant_id run_id user_id text attempt_id delivered_at created_at",
         &["tenant_id run_id"],
     ),
+    (
+        "project_budgets",
+        "id tenant_id project_id agent_id subject period unit currency limit_amount soft_limit_amount limit_cents \
+         soft_limit_cents enforce_hard_stop enabled created_at",
+        &["tenant_id project_id", "tenant_id subject period unit"],
+    ),
+    ("budget_counters", "tenant_id budget_id window spent held warned", &["tenant_id budget_id window"]),
+    (
+        "budget_reservations",
+        "tenant_id run_id attempt_id budget_id window held used admitted_limit created_at",
+        &["tenant_id attempt_id budget_id"],
+    ),
+    (
+        "budget_entries",
+        "id tenant_id budget_id window run_id attempt_id kind held spent created_at",
+        &["tenant_id budget_id window", "tenant_id run_id", "tenant_id attempt_id"],
+    ),
 ];
 
 const INDEXES: &str = "SELECT t.relname || ' ' || string_agg(a.attname, ' ' ORDER BY k.place)
@@ -332,6 +353,8 @@ async fn tables_do_what_their_entities_declare() {
     holds::<ApprovalPolicy>(&storage).await;
     holds::<Effect>(&storage).await;
     holds::<RunInput>(&storage).await;
+    holds::<Budget>(&storage).await;
+    holds::<BudgetEntry>(&storage).await;
 }
 
 async fn knows(storage: &PgStorage, constraint: &str, words: impl IntoIterator<Item = &'static str>) {
@@ -361,6 +384,9 @@ async fn the_words_that_columns_take_are_the_cores() {
     knows(storage, "approvals_on_expiry_check", Decision::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "approval_policies_rule_check", ApprovalRule::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "approval_policies_on_expiry_check", Decision::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "project_budgets_period_check", BudgetPeriod::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "project_budgets_unit_check", BudgetUnitKind::ALL.iter().map(|word| word.as_str())).await;
+    knows(storage, "budget_entries_kind_check", EntryKind::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "effects_kind_check", EffectKind::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "effects_status_check", EffectStatus::ALL.iter().map(|word| word.as_str())).await;
 }

@@ -1,10 +1,12 @@
 //! Puts a factory together as the settings say.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assembly_lime::Factory;
 use assembly_lime::git::{GitWorkspaces, LocalRepos};
+use assembly_lime::governance::PriceTable;
 use assembly_lime::ports::Storage;
 use assembly_lime::postgres::{PgStorage, PoolOptions};
 #[cfg(feature = "redis")]
@@ -36,6 +38,7 @@ impl Assembled {
         let agents = Agents::find(settings).await?;
         let workspaces = GitWorkspaces::new(&settings.state_dir)
             .map_err(|error| Refusal::variable("LIME_STATE_DIR", error.report()))?;
+        let prices = settings.prices.as_deref().map(prices).transpose()?;
         let storage = open(settings).await?;
         let fleet = Fleet::join(&storage, settings)?;
         let mut registry = metrics::registry(settings.worker.name.as_str());
@@ -43,6 +46,10 @@ impl Assembled {
         let survey = Survey::new(storage.clone(), &mut registry);
         let counted = Counted::new(fleet.queue(&storage), metrics);
         let factory = Factory::builder(counted.clone()).repos(LocalRepos::new()).workspaces(workspaces);
+        let factory = match prices {
+            Some(prices) => factory.prices(prices),
+            None => factory,
+        };
         let factory = agents.join(factory).build();
         Ok(Self { factory, storage, registry, survey, counted, fleet })
     }
@@ -57,6 +64,15 @@ impl Assembled {
         let Self { registry, survey, counted, .. } = self;
         Report { registry, survey, counted, most_silence, draining }
     }
+}
+
+/// What models cost, as a file says.
+fn prices(file: &Path) -> Result<PriceTable, Refusal> {
+    let refused = |why: String| Refusal::variable("LIME_PRICES", format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    let prices = PriceTable::from_json(&text).map_err(|invalid| refused(invalid.to_string()))?;
+    tracing::info!(models = prices.models.len(), as_of = %prices.as_of, "prices are read");
+    Ok(prices)
 }
 
 /// Opens the database, and sees to it that its tables are those of this version.

@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     /// Those that must be there; where none are named, those that are.
     pub(crate) providers: Option<Vec<Agent>>,
     pub(crate) recordings: Option<PathBuf>,
+    pub(crate) prices: Option<PathBuf>,
     pub(crate) worker: WorkerConfig,
     pub(crate) grace: Duration,
     pub(crate) http_addr: SocketAddr,
@@ -121,6 +122,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 .into(),
             providers,
             recordings,
+            prices: self.text("LIME_PRICES").map(PathBuf::from),
             worker: self.worker()?,
             grace: self.seconds("LIME_GRACE_SECS", 30, 0, 86_400)?,
             http_addr: self.http_addr()?,

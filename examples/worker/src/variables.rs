@@ -32,6 +32,11 @@ pub(crate) const VARIABLES: &[(&str, &str, &str)] = &[
         "claude, codex and replay, by commas; those that are named must be ready",
     ),
     ("LIME_RECORDINGS", "none", "the folder with the recordings (*.toml) that replay plays"),
+    (
+        "LIME_PRICES",
+        "those shipped",
+        "a JSON file with what models cost, for budgets; docs/budget-enforcement.md",
+    ),
     ("LIME_WORKER_NAME", "host and process id", "the name for operators, 1 to 200 characters"),
     ("LIME_CONCURRENCY", "2", "how many runs at once, 1 to 1000"),
     ("LIME_LEASE_SECS", "30", "how long a run is the worker's own without a sign of life, 3 to 3600"),

@@ -60,6 +60,8 @@ pub(crate) enum Subject {
     Queue,
     /// Appending events, and telling subscribers.
     Events,
+    /// Admissions to one budget and to many, and whole runs under budgets.
+    Budgets,
     /// Whole runs through the engine, a quarter as many as there are jobs in a drain.
     Runs,
     /// All of them.

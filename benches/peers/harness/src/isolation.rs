@@ -56,7 +56,7 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
     pool.close().await;
 
     let one = &scopes[0];
-    let (isolated, open) = (storage.tenant(one), storage.connection().clone());
+    let (isolated, open) = (storage.connection_of(one), storage.connection().clone());
     let told = "SELECT set_config('lime.measured', '1', false), set_config('lime.measured', '2', false)";
     let told = Statement::from_string(DbBackend::Postgres, told);
     for round in 1..=args.rounds {
@@ -79,7 +79,7 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
             let mut gets = Vec::with_capacity(TURN);
             for call in 0..TURN {
                 let at = call % scopes.len();
-                gets.push(ask(&storage.tenant(&scopes[at]), &get(at + 1, turn)).await?);
+                gets.push(ask(&storage.connection_of(&scopes[at]), &get(at + 1, turn)).await?);
             }
             figures.add_latencies(GET, CHANGES, &gets);
             let mut gets = Vec::with_capacity(TURN);

@@ -1,10 +1,11 @@
 //! Ours beside other job queues and bare SQL, on the same database in one run.
 //!
 //! Read in this order: [`peer`] says what is measured, [`peers`] holds one file for each peer, [`queue`],
-//! [`events`] and [`runs`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
+//! [`events`], [`budgets`] and [`runs`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
 #![allow(clippy::print_stdout, reason = "this is a program, and its tables are what it is for")]
 
 mod args;
+mod budgets;
 mod events;
 mod figures;
 mod ground;
@@ -69,6 +70,9 @@ async fn measure(args: &Args, ground: &Ground) -> Outcome<bool> {
     }
     if matches!(args.subject, Subject::Events | Subject::All) {
         report.add(events::measure(args, ground).await?);
+    }
+    if matches!(args.subject, Subject::Budgets | Subject::All) {
+        report.add(budgets::measure(args, ground).await?);
     }
     // The last, since from then on the storage's calls are timed.
     if matches!(args.subject, Subject::Runs | Subject::All) {

@@ -27,6 +27,8 @@ use times::Times;
 const WHOLE: &str = "whole no-op runs";
 const OURS: &str = roster::OURS;
 const TARGETS: [Target; 1] = [Target::rate(WHOLE, OURS, Against::Fixed, 1000.0)];
+/// The model of the runs, for those under budgets.
+pub(crate) const MODEL: &str = "gpt-5";
 /// How many runs the worker works at once.
 const CONCURRENCY: usize = 200;
 /// After this long a round has failed.
@@ -79,7 +81,7 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
 }
 
 /// Works so many runs, and gives how many a second.
-async fn work(site: &Site, count: u64) -> Outcome<f64> {
+pub(crate) async fn work(site: &Site, count: u64) -> Outcome<f64> {
     site.empty().await?;
     let storage = site.storage(true).await?;
     let pool = site.database.pool(1).await?;
@@ -129,6 +131,7 @@ async fn fill(site: &Site, storage: &PgStorage, count: u64) -> Outcome<()> {
     for (turn, from) in (0..count).step_by(usize::try_from(BATCH)?).enumerate() {
         let (scope, mut runs) = site.runs(turn as u64, usize::try_from(BATCH.min(count - from))?);
         for run in &mut runs {
+            run.model = Some(MODEL.to_owned());
             run.repository_id = Some(repositories[turn % repositories.len()]);
         }
         storage.submit_all(&scope, runs).await?;

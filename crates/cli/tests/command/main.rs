@@ -7,6 +7,7 @@
 
 mod api_keys;
 mod approvals;
+mod budget;
 mod control;
 mod database;
 mod dead_letters;

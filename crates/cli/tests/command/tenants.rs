@@ -11,7 +11,7 @@ async fn tenants_are_made_listed_and_limited() {
     assert!(nobody.stderr.contains("lime tenants create"));
 
     let made = ground.json(["tenants", "create", "acme", "--name", "Acme, Inc."]).await;
-    assert_eq!(fields(&made), ["createdAt", "id", "maxConcurrentRuns", "name", "slug"]);
+    assert_eq!(fields(&made), ["createdAt", "id", "maxConcurrentRuns", "name", "slug", "timeZone"]);
     assert_eq!(
         (&made["slug"], &made["name"], &made["id"]),
         (&"acme".into(), &"Acme, Inc.".into(), &"1".into())
@@ -30,7 +30,7 @@ async fn tenants_are_made_listed_and_limited() {
     let (acme, other) = (&list["tenants"][0], &list["tenants"][1]);
     assert_eq!(
         fields(acme),
-        ["createdAt", "id", "leased", "maxConcurrentRuns", "name", "paused", "slug", "waiting"]
+        ["createdAt", "id", "leased", "maxConcurrentRuns", "name", "paused", "slug", "timeZone", "waiting"]
     );
     assert_eq!((&acme["maxConcurrentRuns"], &acme["waiting"]), (&4.into(), &0.into()));
     assert_eq!((&other["slug"], &other["waiting"]), (&"other".into(), &1.into()));

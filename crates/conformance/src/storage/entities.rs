@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
-use lime_core::governance::{ActionScope, ApprovalPolicy, ApprovalRule, Decision, ToolPattern};
+use lime_core::governance::{ActionScope, ApprovalPolicy, ApprovalRule, Decision, ToolPattern, UnknownPrice};
 use lime_core::identity::{User, UserStatus};
 use lime_core::planning::{
     Approval, Board, Priority, Project, ProjectConfig, Ticket, TicketProgress, Workflow,
@@ -64,6 +64,7 @@ pub async fn a_project_comes_back_as_it_was(storage: Subject) {
             init_script: Some("make".into()),
             env_file: Some(".env".into()),
             model: Some("m".into()),
+            unknown_price: UnknownPrice::Admit,
             ..ProjectConfig::default()
         },
         max_concurrent_agents: 10,

@@ -6,6 +6,7 @@
 
 pub mod api_keys;
 pub mod approvals;
+pub mod budgets;
 pub mod ends;
 pub mod entities;
 pub mod events;
@@ -245,4 +246,20 @@ list! { $
         a_session_lets_into_the_tenants_of_its_person
         a_session_ends_at_its_time
         sessions_are_ended;
+    budgets:
+        a_budget_comes_back_as_it_was
+        what_is_in_force_is_the_tenants
+        what_is_held_is_a_level_and_what_is_used_a_total
+        all_budgets_admit_or_none
+        a_limit_that_stops_nothing_only_warns
+        a_soft_limit_warns_once_a_period
+        a_lowered_limit_refuses_who_holds
+        concurrent_admissions_never_pass_the_limit
+        what_is_held_goes_with_the_lease
+        what_a_lost_worker_held_is_freed
+        what_is_worked_is_not_taken_back
+        runs_count_when_they_end
+        standings_tell_each_period
+        a_deleted_run_holds_nothing
+        budgets_of_others_are_not_there;
 }

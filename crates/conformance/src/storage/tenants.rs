@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "each name says the whole of it")]
 
+use lime_core::governance::TimeZone;
 use lime_core::identity::{
     ApiKey, BuiltInRole, Identity, Permission, Permissions, Role, Slug, Tenant, TenantSettings, User,
     UserRole,
@@ -28,6 +29,7 @@ pub async fn a_tenant_is_updated(storage: Subject) {
         name: "Another name".into(),
         slug: Slug::parse(format!("{}-new", before.slug.as_str())).unwrap(),
         max_concurrent_runs: Some(3),
+        time_zone: TimeZone::parse("Pacific/Apia").unwrap(),
         logo_url: Some("https://example.com/logo.svg".into()),
         settings: TenantSettings { max_key_days: Some(90) },
     };

@@ -41,8 +41,8 @@ pub struct Posted {
 /// A budget has not enough left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the {period} budget {budget} of {subject} ({window}) has {} left of {}, and {} may be needed: raise its limit{}",
-    unit.show(limit.minus(spent.plus(*held))), unit.show(*limit), unit.show(*asked), until(*ends_at)
+    "the {period} budget {budget} of {subject} ({window}) has {} left of {}{}: raise its limit{}",
+    unit.show(limit.minus(spent.plus(*held))), unit.show(*limit), needed(*unit, *asked), until(*ends_at)
 )]
 pub struct BudgetExceeded {
     /// The budget that said no.
@@ -90,6 +90,20 @@ pub struct SoftLimitPassed {
     pub committed: Amount,
 }
 
+impl SoftLimitPassed {
+    /// What the log of the run tells that passed it.
+    pub fn told(&self) -> String {
+        format!("Budget warning: {self}.")
+    }
+}
+
+fn needed(unit: BudgetUnit, asked: Amount) -> String {
+    match asked {
+        Amount::ZERO => String::new(),
+        asked => format!(", and {} may be needed", unit.show(asked)),
+    }
+}
+
 fn until(end: Option<DateTime<Utc>>) -> String {
     end.map_or(String::new(), |end| format!(", or wait until {}", end.format("%Y-%m-%dT%H:%M:%SZ")))
 }
@@ -132,6 +146,19 @@ impl BudgetAccount<'_> {
         Ok(Posted { counter, warning, exceeded: None })
     }
 
+    /// Whether an attempt may go on with what it holds, which was admitted under this limit; none, if nothing stops then.
+    ///
+    /// - What is held was admitted, so only what is spent counts; but once the limit was lowered since, what is held must
+    ///   fit into it too.
+    pub fn covers(&self, admitted_under: Option<Amount>) -> Result<(), BudgetExceeded> {
+        let is_lowered = admitted_under.is_none_or(|limit| self.budget.limit < limit);
+        let counted = if is_lowered { self.counter.committed() } else { self.counter.spent };
+        if self.budget.enforce_hard_stop && counted > self.budget.limit {
+            return Err(self.exceeded(Amount::ZERO));
+        }
+        Ok(())
+    }
+
     /// What an entry of the ledger does to the counter.
     pub fn post(&self, posting: Posting) -> Posted {
         let counter = BudgetCounter {
@@ -143,6 +170,11 @@ impl BudgetAccount<'_> {
         let passed = self.budget.enforce_hard_stop && counter.spent > self.budget.limit;
         let exceeded = passed.then(|| Self { counter, ..*self }.exceeded(Amount::ZERO));
         Posted { counter, warning, exceeded }
+    }
+
+    /// The warning that is due: a soft limit is passed, and nobody was warned in this period.
+    pub fn warning(&self) -> Option<SoftLimitPassed> {
+        self.warned(self.counter).1
     }
 
     /// What is neither spent nor held.

@@ -4,8 +4,8 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::Currency;
-use crate::Micros;
 use crate::runs::Usage;
+use crate::{Invalid, Micros};
 
 /// What models cost, as of a date.
 ///
@@ -82,6 +82,26 @@ impl PriceTable {
     pub fn shipped() -> Self {
         serde_json::from_str(include_str!("prices.json"))
             .expect("the shipped prices are tested to be readable")
+    }
+
+    /// Reads a table from JSON.
+    ///
+    /// - Fails with the line and what is wrong there, and for a price or a rate that no model or currency can have.
+    pub fn from_json(text: &str) -> Result<Self, Invalid> {
+        let table: Self = serde_json::from_str(text)
+            .map_err(|error| Invalid::new("prices", format!("cannot be read: {error}")))?;
+        for (model, price) in &table.models {
+            let all = [price.input, price.cached_input, price.cache_write.unwrap_or_default(), price.output];
+            if all.into_iter().any(|price| price < Micros::ZERO) {
+                return Err(Invalid::new("prices", format!("the model `{model}` has a price below 0")));
+            }
+        }
+        match table.per_usd.iter().find(|(_, rate)| **rate <= Micros::ZERO) {
+            Some((currency, _)) => {
+                Err(Invalid::new("prices", format!("the rate of {currency} in `perUsd` must be above 0")))
+            }
+            None => Ok(table),
+        }
     }
 
     /// What this usage of a model cost, rounded up; `None` if its price is not known.
@@ -169,8 +189,16 @@ mod tests {
         prices.per_usd.insert(euro, Micros(920_000));
         assert_eq!(prices.convert(Micros(1_000_000), euro), Some(Micros(920_000)));
         assert_eq!(prices.convert(Micros(1), euro), Some(Micros(1)), "rounded up");
-        let read: PriceTable = serde_json::from_str(&serde_json::to_string(&prices).unwrap()).unwrap();
+        let read = PriceTable::from_json(&serde_json::to_string(&prices).unwrap()).unwrap();
         assert_eq!(read, prices);
+        prices.per_usd.insert(euro, Micros(0));
+        let said = |prices: &PriceTable| {
+            PriceTable::from_json(&serde_json::to_string(prices).unwrap()).unwrap_err().to_string()
+        };
+        assert!(said(&prices).contains("the rate of EUR"), "{}", said(&prices));
+        prices.models.get_mut("gpt-5").unwrap().output = Micros(-1);
+        assert!(said(&prices).contains("`gpt-5` has a price below 0"), "{}", said(&prices));
+        assert!(PriceTable::from_json("{}").unwrap_err().to_string().contains("asOf"));
         assert!(["", "eur", "EURO", "E R"].iter().all(|bad| Currency::parse(bad).is_err()));
     }
 }

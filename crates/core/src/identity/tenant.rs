@@ -2,6 +2,7 @@ use async_trait::async_trait;
 
 use serde::{Deserialize, Serialize};
 
+use crate::governance::TimeZone;
 use crate::{Id, Invalid, Result, Stored};
 
 /// An organisation that everything belongs to (000 §5.2 tenants; 003 organizations).
@@ -15,6 +16,9 @@ pub struct Tenant {
     pub slug: Slug,
     /// How many of its runs may be worked at once, 1 to 100,000; as many as there are workers, if none.
     pub max_concurrent_runs: Option<i32>,
+    /// Where its days, weeks and months begin, for its budgets; universal time unless set. Periods that have begun under
+    /// another zone keep what is spent in them under their names.
+    pub time_zone: TimeZone,
     /// Its picture, by its address, up to 2,000 characters (003).
     pub logo_url: Option<String>,
     /// What its admins have set for all of it (003).
@@ -30,12 +34,13 @@ pub struct TenantSettings {
 }
 
 impl Tenant {
-    /// A tenant without a limit on its runs.
+    /// A tenant without a limit on its runs, in universal time.
     pub fn new(name: impl Into<String>, slug: Slug) -> Self {
         Self {
             name: name.into(),
             slug,
             max_concurrent_runs: None,
+            time_zone: TimeZone::UTC,
             logo_url: None,
             settings: TenantSettings::default(),
         }
@@ -132,7 +137,6 @@ pub trait Tenants: Send + Sync {
     ///
     /// - Fails with `NotFound`.
     async fn tenant(&self, tenant: Id<Tenant>) -> Result<Stored<Tenant>>;
-
     /// The tenant with this slug, if any.
     async fn tenant_by_slug(&self, slug: &Slug) -> Result<Option<Stored<Tenant>>>;
 }

@@ -80,10 +80,15 @@ impl State {
         run.value.status = status;
         run.version += 1;
         run.updated_at = now;
+        let attempt = run.attempt_id;
         if status.is_final() {
             run.value.ended_at = Some(now);
             self.line.0.remove(&id);
             self.void_questions(id, now);
+        }
+        if let (false, Some(attempt)) = (status.is_worked(), attempt) {
+            let lease = Lease { tenant: self.tenant_of(id), run: id, attempt };
+            self.free_budgets(&lease, status.is_final(), now);
         }
         self.record_status(id, status, detail, now)
     }

@@ -6,6 +6,7 @@
 
 mod api_keys;
 mod approvals;
+mod budgets;
 mod identities;
 mod life;
 mod line;
@@ -22,13 +23,14 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use self::budgets::Accounts;
 use self::identities::People;
-use self::line::Line;
+use self::line::{At, Line, Place};
 use self::table::{AnyTable, Row, Table};
-use crate::governance::{SealedStore, Sealing};
+use crate::governance::{Budget, SealedStore, Sealing};
 use crate::identity::{Slug, Tenant, Tenants};
 use crate::ports::Clock;
-use crate::runs::{AgentRun, RunEvent};
+use crate::runs::{AgentRun, Lease, RunEvent};
 use crate::{
     Editable, Entity, Error, ErrorKind, Id, Invalid, LiveHub, Lookup, Page, Query, Result, Scope, Store,
     Stored, Topic,
@@ -52,6 +54,7 @@ struct State {
     tables: HashMap<&'static str, Box<dyn AnyTable>>,
     events: HashMap<Id<AgentRun>, Vec<RunEvent>>,
     line: Line,
+    accounts: Accounts,
 }
 
 struct SystemTimeClock;
@@ -150,6 +153,14 @@ impl State {
         Ok(())
     }
 
+    /// Frees what a run that is deleted holds of budgets.
+    fn free_run(&mut self, tenant: Id<Tenant>, run: Id<AgentRun>, now: DateTime<Utc>) {
+        if let Some(Place { at: At::Leased(held), .. }) = self.line.0.get(&run) {
+            let lease = Lease { tenant, run, attempt: held.token };
+            self.free_budgets(&lease, false, now);
+        }
+    }
+
     /// Deletes a row and all that belongs to it, as references say; all or nothing.
     fn remove(
         &mut self,
@@ -157,6 +168,7 @@ impl State {
         operation: &'static str,
         name: &'static str,
         id: i64,
+        now: DateTime<Utc>,
     ) -> Result<()> {
         let mut doomed = vec![(name, id)];
         let mut at = 0;
@@ -181,8 +193,14 @@ impl State {
             }
         }
         for &(name, id) in &doomed {
+            if name == AgentRun::NAME {
+                self.free_run(tenant, Id::new(id), now);
+            }
             for table in self.tables.values_mut() {
                 table.clear(tenant, name, id);
+            }
+            if name == Budget::NAME {
+                self.forget_budget(Id::new(id));
             }
             if name == AgentRun::NAME {
                 self.events.remove(&Id::new(id));
@@ -307,7 +325,7 @@ impl<E: Editable> Store<E> for MemoryStorage {
         state.check_fence(scope, OPERATION, now)?;
         let version = state.row(scope, OPERATION, stored.id)?.stored.version;
         check_version(OPERATION, stored, version)?;
-        state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw())
+        state.remove(scope.tenant(), OPERATION, E::NAME, stored.id.raw(), now)
     }
 }
 

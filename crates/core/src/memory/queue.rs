@@ -102,6 +102,13 @@ impl Queue for MemoryStorage {
         Ok(lost.len())
     }
 
+    async fn reclaim(&self) -> Result<usize> {
+        let now = self.now();
+        let news = self.lock().rescue(now);
+        self.announce(&news);
+        Ok(news.len())
+    }
+
     async fn queued(&self) {
         LiveHub::follow(self.clone(), Topic::Queue).changed().await;
     }

@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    fn tenant_of(&self, id: Id<AgentRun>) -> Id<Tenant> {
+    pub(super) fn tenant_of(&self, id: Id<AgentRun>) -> Id<Tenant> {
         let row = self.table_ref::<AgentRun>().and_then(|table| table.rows.get(&id));
         row.expect("the caller has just found the run, under the same lock").tenant
     }

@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::governance::UnknownPrice;
 use crate::{Editable, Invalid, entity};
 
 /// A body of work with its boards, tickets and repositories (000 §5.3; 001; 003 §3; 004).
@@ -38,6 +39,8 @@ pub struct ProjectConfig {
     pub max_turns: u32,
     /// The model, where neither the run nor the provider says.
     pub model: Option<String>,
+    /// What is done about a run under a budget of which nobody knows what it may use (ours).
+    pub unknown_price: UnknownPrice,
 }
 
 impl Default for ProjectConfig {
@@ -50,6 +53,7 @@ impl Default for ProjectConfig {
             allowed_tools: ["Read", "Edit", "Bash", "Glob", "Grep"].map(Into::into).to_vec(),
             max_turns: 50,
             model: None,
+            unknown_price: UnknownPrice::Refuse,
         }
     }
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod api_keys;
 mod approvals;
+mod budgets;
 mod clock;
 mod entropy;
 mod events;
@@ -21,6 +22,7 @@ mod workspace;
 pub use agent::{AgentProvider, AgentSession, Readiness, SessionReport, SessionSpec, ToolAnswer};
 pub use api_keys::{ApiKeys, Renewal};
 pub use approvals::{Approvals, Question};
+pub use budgets::{Admission, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce};
 pub use clock::Clock;
 pub use entropy::Entropy;
 pub use events::{EventLog, EventStream, Live, Progress, Record};
@@ -39,6 +41,7 @@ pub use self::{
     agent::{MockAgentProvider, MockAgentSession},
     api_keys::MockApiKeys,
     approvals::MockApprovals,
+    budgets::MockBudgets,
     clock::MockClock,
     entropy::MockEntropy,
     identities::MockIdentities,

@@ -91,6 +91,12 @@ pub trait Queue: Send + Sync {
     /// - There are none unless somebody [finished](Queue::finish) or repaired by hand. Call it every few minutes.
     async fn sweep(&self) -> Result<usize>;
 
+    /// Takes back what workers held whose leases have run out, as [`take`](Queue::take) does first; gives how many runs.
+    ///
+    /// - For whoever has no room to take: what lost workers hold, money among it, is free again all the same. Call it once
+    ///   in the time of a lease. It may leave some for the next call.
+    async fn reclaim(&self) -> Result<usize>;
+
     /// Waits until there may be something to take; a wake-up may come for nothing, or never: look from time to time.
     ///
     /// - Safe to cancel. What was queued since the last call of this kind may have been missed: look after calling.

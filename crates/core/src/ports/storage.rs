@@ -1,7 +1,9 @@
-use crate::governance::{Approval, ApprovalPolicy, EnvVar, EnvVarSet, SealedStore, TenantKey};
+use crate::governance::{
+    Approval, ApprovalPolicy, Budget, BudgetEntry, EnvVar, EnvVarSet, SealedStore, TenantKey,
+};
 use crate::identity::{ApiKey, Role, Tenants, User, UserRole};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{ApiKeys, Approvals, EventLog, Identities, Queue};
+use crate::ports::{ApiKeys, Approvals, Budgets, EventLog, Identities, Queue};
 use crate::repos::{CodeDiff, Repository, Worktree};
 use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
@@ -17,6 +19,7 @@ pub trait Storage:
     + Approvals
     + ApiKeys
     + Identities
+    + Budgets
     + Store<User>
     + Store<Role>
     + Store<UserRole>
@@ -35,6 +38,8 @@ pub trait Storage:
     + Store<TenantKey>
     + Store<EnvVarSet>
     + SealedStore<EnvVar>
+    + Store<Budget>
+    + Lookup<BudgetEntry>
     + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
@@ -48,6 +53,7 @@ impl<T> Storage for T where
         + Approvals
         + ApiKeys
         + Identities
+        + Budgets
         + Store<User>
         + Store<Role>
         + Store<UserRole>
@@ -66,6 +72,8 @@ impl<T> Storage for T where
         + Store<TenantKey>
         + Store<EnvVarSet>
         + SealedStore<EnvVar>
+        + Store<Budget>
+        + Lookup<BudgetEntry>
         + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>

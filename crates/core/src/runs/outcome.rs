@@ -77,6 +77,8 @@ words! {
         Silence = "silence",
         /// The agent made the same failing call again and again.
         Loop = "loop",
+        /// A budget had not enough left.
+        Budget = "budget",
     }
 }
 
@@ -208,6 +210,8 @@ words! {
         Hung = "hung",
         /// It made the same failing call again and again (ours).
         Looping = "looping",
+        /// A budget had not enough left for it (ours).
+        MaxBudget = "max_budget",
     }
 }
 
@@ -221,6 +225,7 @@ impl From<&Outcome> for StopReason {
             Outcome::Limited(Limit::Time) => Self::MaxTime,
             Outcome::Limited(Limit::Silence) => Self::Hung,
             Outcome::Limited(Limit::Loop) => Self::Looping,
+            Outcome::Limited(Limit::Budget) => Self::MaxBudget,
             Outcome::Failed(failure) => match failure.kind {
                 FailureKind::ContextFull | FailureKind::OutputLimit => Self::MaxTokensExceeded,
                 FailureKind::WorkerLost => Self::WorkerLost,

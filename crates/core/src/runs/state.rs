@@ -87,6 +87,14 @@ impl RunStatus {
         }
     }
 
+    /// Whether a worker has it.
+    pub const fn is_worked(self) -> bool {
+        match self {
+            Self::Running | Self::WaitingApproval => true,
+            Self::Queued | Self::Paused | Self::Succeeded | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
     /// The state after a signal.
     pub const fn after(self, signal: RunSignal) -> Result<Self, IllegalTransition> {
         use RunSignal as S;

@@ -2,7 +2,7 @@
 
 use lime_core::Id;
 use lime_core::governance::{
-    Amount, Budget, BudgetAccount, BudgetPeriod, BudgetSubject, EntryKind, Posting, admit,
+    Amount, Budget, BudgetAccount, BudgetCounter, BudgetPeriod, BudgetSubject, EntryKind, Posting, admit,
 };
 
 use super::{budget, counter, stored, window};
@@ -93,4 +93,36 @@ fn an_agent_is_to_stop_when_more_is_spent_than_the_limit() {
     let account = BudgetAccount { budget: &budget, window: &weekly, counter: counter(4, 6) };
     let used = |spent| account.post(Posting { kind: EntryKind::Settle, held: -6, spent }).exceeded.is_some();
     assert!(!used(6) && used(7));
+}
+
+#[test]
+fn who_holds_enough_goes_on_until_the_limit_is_lowered_below_it() {
+    let weekly = window(BudgetPeriod::Weekly);
+    let lower = stored(7, budget(50));
+    let account = |counter| BudgetAccount { budget: &lower, window: &weekly, counter };
+    let before = Some(Amount::new(100));
+    assert_eq!(account(counter(20, 30)).covers(before), Ok(()));
+    let refused = account(counter(20, 31)).covers(before).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the weekly budget 7 of tenant (2026-W47) has 0.0000 USD left of 0.0001 USD: raise its limit, or wait until \
+         2026-11-23T00:00:00Z"
+    );
+    assert!(account(counter(20, 31)).covers(None).is_err(), "nothing stopped it then");
+    let same = Some(Amount::new(50));
+    assert_eq!(account(counter(20, 31)).covers(same), Ok(()), "another one has used more than it held");
+    assert!(account(counter(51, 0)).covers(same).is_err());
+    let open = stored(7, Budget { enforce_hard_stop: false, ..budget(0) });
+    assert_eq!(BudgetAccount { budget: &open, ..account(counter(51, 0)) }.covers(before), Ok(()));
+}
+
+#[test]
+fn a_warning_is_due_until_somebody_is_warned() {
+    let weekly = window(BudgetPeriod::Weekly);
+    let soft = stored(1, Budget { soft_limit: Some(Amount::new(8)), ..budget(10) });
+    let account = |counter| BudgetAccount { budget: &soft, window: &weekly, counter };
+    assert_eq!(account(counter(8, 0)).warning(), None);
+    let due = account(counter(4, 5)).warning().unwrap();
+    assert!(due.told().starts_with("Budget warning: the weekly budget 1 of tenant (2026-W47) has"), "{due}");
+    assert_eq!(account(BudgetCounter { warned: true, ..counter(4, 5) }).warning(), None);
 }

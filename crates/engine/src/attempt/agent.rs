@@ -27,7 +27,11 @@ impl Attempt {
         }
         let run = &self.claim.run;
         let ending = match self.parts.providers.get(&run.provider) {
-            Some(provider) => self.talk(&**provider, recorder, checkout, dialogue).await?,
+            Some(provider) => {
+                let talked = self.talk(&**provider, recorder, checkout, dialogue).await;
+                self.pay(recorder, dialogue).await?;
+                talked?
+            }
             None => {
                 let message = format!(
                     "This worker has no provider `{}`. Add it to the worker, or submit to another.",
@@ -66,6 +70,12 @@ impl Attempt {
         dialogue: &mut Dialogue,
     ) -> Result<Ending> {
         loop {
+            if let Some(reached) = self.afford(recorder, dialogue).await? {
+                return Ok(limited(reached, None));
+            }
+            if self.asked.stop().is_some() {
+                return Ok(Ending::of(Outcome::Cancelled));
+            }
             let spec = match self.session_spec(checkout, dialogue, recorder.usage()) {
                 Ok(spec) => spec,
                 Err(reached) => return Ok(limited(reached, None)),

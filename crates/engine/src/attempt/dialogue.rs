@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lime_core::agents::{InstructionLayer, LayerScope, ResolvedInstructions};
-use lime_core::governance::{ToolPattern, asked_tools};
+use lime_core::governance::{ToolPattern, UnknownPrice, asked_tools};
 use lime_core::planning::Ticket;
 use lime_core::ports::{Progress, RunTarget, SessionSpec};
 use lime_core::runs::{AgentRun, AgentRunRequest, Constraints, Limit, RepoRequest, RunInput, Usage};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Attempt;
 use super::checkout::Checkout;
 use super::earlier::Earlier;
+use super::purse::Purse;
 use super::questions::Questions;
 use super::watchdog::{Reached, Watchdog};
 use crate::patience::persist;
@@ -42,6 +43,7 @@ pub(super) struct Dialogue {
     pub(super) deaf: bool,
     pub(super) questions: Questions,
     pub(super) watchdog: Watchdog,
+    pub(super) purse: Purse,
     /// A diff was stored of what is to be brought home.
     pub(super) proposed: bool,
     /// What the run has used before this attempt.
@@ -106,7 +108,7 @@ impl Dialogue {
             let spent = self.spent(now);
             let cents = (Micros::from_cents(most).0 - spent.0) / Micros::from_cents(1).0;
             if cents <= 0 {
-                return Err(over_budget());
+                return Err(Reached::cost());
             }
             left.max_cost_cents = Some(cents);
         }
@@ -127,16 +129,12 @@ impl Dialogue {
     /// The limit of money, if it is passed.
     pub(super) fn overspent(&self, constraints: &Constraints, now: Usage) -> Option<Reached> {
         let most = constraints.max_cost_cents.map(Micros::from_cents)?;
-        (self.spent(now) > most).then(over_budget)
+        (self.spent(now) > most).then(Reached::cost)
     }
 }
 
 fn reached(limit: Limit, message: &str) -> Reached {
     Reached { limit, message: message.to_owned() }
-}
-
-fn over_budget() -> Reached {
-    reached(Limit::Cost, "The agent used all the money that it may, and was stopped.")
 }
 
 impl Attempt {
@@ -149,7 +147,7 @@ impl Attempt {
     ) -> Result<Dialogue> {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let storage = &*self.parts.storage;
-        let policies = self.shelf.policies(&scope).await?;
+        let (policies, budgets) = tokio::try_join!(self.shelf.policies(&scope), self.shelf.budgets(&scope))?;
         let target = RunTarget {
             project_id: run.project_id,
             repository_id: run.repository_id,
@@ -172,8 +170,14 @@ impl Attempt {
             ..Progress::default()
         });
         let budget = run.constraints.time_budget_sec.map(|seconds| Duration::from_secs(seconds.into()));
+        let unknown = match budgets.budgets.is_empty() {
+            true => UnknownPrice::Refuse,
+            false => self.shelf.project(&scope, run.project_id).await?.config.unknown_price,
+        };
+        let used = run.usage.plus(earlier.usage);
         Ok(Dialogue {
             instructions: text,
+            purse: Purse::new(run, &budgets, unknown, model.clone(), used),
             model,
             ask: asked_tools(&policies, run.project_id),
             start: self.start(&checkout.workspace.path, checkout.adopted, earlier).await?,
@@ -185,7 +189,7 @@ impl Attempt {
             questions: Questions::new(policies, std::mem::take(&mut earlier.questions)),
             watchdog: Watchdog::new(budget, self.config.hang_after, self.config.loop_limit, Instant::now()),
             proposed: false,
-            used: run.usage.plus(earlier.usage),
+            used,
         })
     }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Attempt;
 use super::checkout::Checkout;
 use super::dialogue::Dialogue;
+use super::purse::LAST_WORDS;
 use super::watchdog::Reached;
 use crate::asked::{News, Stop};
 use crate::recorder::Recorder;
@@ -26,9 +27,17 @@ impl Attempt {
         let mut knocks = 0;
         let mut stopping = false;
         let mut stopped_by = None;
+        // It may not go on, and has this long for its end.
+        let mut broke: Option<(Instant, Reached)> = None;
         loop {
             let mut wanted = None;
-            let due = if stopping { recorder.due() } else { self.due(recorder, dialogue) };
+            let mut counted = false;
+            let due = if stopping {
+                recorder.due()
+            } else {
+                let end = broke.as_ref().map(|(end, _)| *end);
+                [self.due(recorder, dialogue), end].into_iter().flatten().min()
+            };
             tokio::select! {
                 event = session.next_event() => {
                     let Some(event) = event else { break };
@@ -40,6 +49,7 @@ impl Attempt {
                         // The store's own words on questions and states are what is recorded.
                         AgentEvent::Approval { .. } | AgentEvent::Status { .. } => {}
                         event => {
+                            counted = matches!(event, AgentEvent::Usage(_));
                             self.note(recorder, checkout, dialogue, event).await?;
                             wanted = wanted
                                 .or_else(|| dialogue.overspent(&self.claim.run.constraints, recorder.usage()));
@@ -71,7 +81,14 @@ impl Attempt {
                 knocks = told.knocks;
                 self.look_for_answers(recorder, session, dialogue).await?;
             }
-            if let Some(reached) = wanted.or_else(|| dialogue.watchdog.reached(now)) {
+            if broke.is_none() && (counted || dialogue.purse.due().is_some_and(|due| due <= now)) {
+                let reached = self.afford(recorder, dialogue).await?;
+                broke = reached.map(|reached| (now + LAST_WORDS, reached));
+            }
+            wanted = wanted.or_else(|| dialogue.watchdog.reached(now));
+            if let Some(reached) =
+                wanted.or_else(|| broke.take_if(|(end, _)| *end <= now).map(|(_, why)| why))
+            {
                 stopping = true;
                 stopped_by = Some(reached);
                 session.cancel().await;
@@ -84,7 +101,9 @@ impl Attempt {
 
     /// When there is something to do, whatever the agent does.
     fn due(&self, recorder: &Recorder, dialogue: &Dialogue) -> Option<Instant> {
-        [recorder.due(), dialogue.watchdog.deadline(), dialogue.questions.due()].into_iter().flatten().min()
+        let purse = dialogue.purse.due();
+        let all = [recorder.due(), dialogue.watchdog.deadline(), dialogue.questions.due(), purse];
+        all.into_iter().flatten().min()
     }
 
     /// Records what the agent did, and what follows from it.

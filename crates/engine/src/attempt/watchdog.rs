@@ -92,6 +92,14 @@ impl Watchdog {
 }
 
 impl Reached {
+    /// The money that the agent may use is used.
+    pub(super) fn cost() -> Self {
+        Self {
+            limit: Limit::Cost,
+            message: "The agent used all the money that it may, and was stopped.".into(),
+        }
+    }
+
     /// The time that the agent may take is up.
     pub(super) fn time() -> Self {
         Self {

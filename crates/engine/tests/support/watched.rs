@@ -13,8 +13,9 @@ use lime_core::identity::{
 };
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{
-    ApiKeys, Approvals, Claim, Claimant, EventLog, EventStream, Handback, Identities, Question, Queue,
-    QueueDepth, Record, Renewal, Request, Settlement, Signals,
+    Admission, ApiKeys, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Claim, Claimant,
+    EventLog, EventStream, Handback, Identities, Question, Queue, QueueDepth, Record, Renewal, Request,
+    Settlement, Signals,
 };
 use lime_core::runs::{AgentRun, Lease, RunEvent, RunInput, Seq};
 use lime_core::{Editable, Entity, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -209,6 +210,21 @@ impl Approvals for Watched {
 }
 
 #[async_trait]
+impl Budgets for Watched {
+    async fn budgets_in_force(&self, scope: &Scope) -> Result<BudgetsInForce> {
+        self.watch("budgets_in_force".into(), self.0.budgets_in_force(scope)).await
+    }
+
+    async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+        self.watch("hold".into(), self.0.hold(lease, demands)).await
+    }
+
+    async fn standings(&self, scope: &Scope) -> Result<Vec<BudgetStanding>> {
+        self.0.standings(scope).await
+    }
+}
+
+#[async_trait]
 impl Queue for Watched {
     async fn submit(&self, scope: &Scope, run: AgentRun) -> Result<Stored<AgentRun>> {
         self.watch("submit".into(), self.0.submit(scope, run)).await
@@ -232,6 +248,10 @@ impl Queue for Watched {
 
     async fn sweep(&self) -> Result<usize> {
         self.watch("sweep".into(), self.0.sweep()).await
+    }
+
+    async fn reclaim(&self) -> Result<usize> {
+        self.watch("reclaim".into(), self.0.reclaim()).await
     }
 
     async fn queued(&self) {

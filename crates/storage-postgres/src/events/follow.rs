@@ -85,7 +85,7 @@ impl Reader {
     /// held could be the only one.
     async fn page(&self) -> Result<Page> {
         let (db, tenant, run, after) =
-            (self.storage.tenant(&self.scope), self.scope.tenant(), self.run, self.after);
+            (self.storage.connection_of(&self.scope), self.scope.tenant(), self.run, self.after);
         let work = async move { super::page(&db, tenant, run, after, PAGE).await };
         self.storage.detached("events.subscribe", tracing::Span::current(), work).await
     }

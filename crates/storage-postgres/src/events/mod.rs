@@ -199,7 +199,7 @@ impl EventLog for PgStorage {
         after: Seq,
         limit: usize,
     ) -> Result<Vec<RunEvent>> {
-        page(&self.tenant(scope), scope.tenant(), run, after, limit).await.map(|page| page.events)
+        page(&self.connection_of(scope), scope.tenant(), run, after, limit).await.map(|page| page.events)
     }
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {

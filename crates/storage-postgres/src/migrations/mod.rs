@@ -38,6 +38,7 @@ impl MigratorTrait for Migrator {
             migration!("m0006_queue"),
             migration!("m0007_events"),
             migration!("m0008_identity_access"),
+            migration!("m0009_budgets"),
             migration!("m0011_isolation"),
             migration!("m0012_secrets"),
         ]

@@ -299,8 +299,41 @@ static SAVE: LazyLock<String> = LazyLock::new(|| {
         WHERE approval.tenant_id = given.tenant_id AND approval.run_id = given.run_id AND approval.status = 'pending'
           AND given.state IS NULL AND NOT given.stays
     )
-    SELECT count(*) AS saved FROM saved")
+    SELECT count(*) AS saved, EXISTS (
+        SELECT FROM budget_reservations AS holding JOIN given
+            ON holding.tenant_id = given.tenant_id AND holding.attempt_id = given.attempt_id
+        WHERE NOT given.stays
+    ) AS has_budgets
+    FROM saved")
 });
+
+/// The attempts whose leases are over, and whether their runs end with them.
+#[derive(Default)]
+struct Over {
+    tenants: Vec<i64>,
+    attempts: Vec<i64>,
+    ends: Vec<bool>,
+}
+
+impl Over {
+    fn of(held: &[Held]) -> Self {
+        let mut over = Self::default();
+        for held in held.iter().filter(|held| held.then != Then::Stays) {
+            if let Some(attempt) = held.run.attempt_id {
+                over.tenants.push(held.tenant.raw());
+                over.attempts.push(attempt.raw());
+                over.ends.push(held.run.status.is_final());
+            }
+        }
+        over
+    }
+
+    /// Frees what they hold of budgets.
+    async fn free(self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        let values = [self.tenants.into(), self.attempts.into(), self.ends.into()];
+        db.execute_raw(sql("SELECT budgets_free($1, $2, $3, TRUE)", values)).await.map(|_| ())
+    }
+}
 
 /// Writes what has become of runs that this transaction has locked, and their events.
 pub(super) async fn save(
@@ -312,6 +345,7 @@ pub(super) async fn save(
         return Ok(Vec::new());
     }
     let (mut columns, mut batches, mut saved) = (Vec::new(), Vec::new(), Vec::new());
+    let over = Over::of(&held);
     for mut held in held {
         let batch = Batch::of(std::mem::take(&mut held.events));
         let after = held.run.last_seq;
@@ -328,11 +362,15 @@ pub(super) async fn save(
     let given = serde_json::Value::from(columns);
     let row = db.query_one_raw(sql(SAVE.as_str(), [given.into()])).await;
     let row = row.map_err(|error| about::<AgentRun>(operation, Doing::Write, &error))?;
-    let count: i64 =
-        row.map_or(Ok(0), |row| row.try_get("", "saved")).map_err(|error| unnamed(operation, &error))?;
+    let counts = |row: QueryResult| Ok((row.try_get("", "saved")?, row.try_get("", "has_budgets")?));
+    let (count, has_budgets): (i64, bool) =
+        row.map_or(Ok((0, false)), counts).map_err(|error: DbErr| unnamed(operation, &error))?;
     if usize::try_from(count) != Ok(saved.len()) {
         let message = "a run changed its state under its lock";
         return Err(Error::new(ErrorKind::Unexpected, operation, message));
+    }
+    if has_budgets {
+        over.free(db).await.map_err(|error| unnamed(operation, &error))?;
     }
     let recorded = events::record(db, batches).await.map_err(|error| unnamed(operation, &error))?;
     for (run, (_, events)) in saved.iter_mut().zip(recorded) {

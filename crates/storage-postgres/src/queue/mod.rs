@@ -106,6 +106,10 @@ impl Queue for PgStorage {
         places::sweep(self).await
     }
 
+    async fn reclaim(&self) -> Result<usize> {
+        take::reclaim(self).await
+    }
+
     async fn queued(&self) {
         self.listen();
         LiveHub::follow(self.clone(), Topic::Queue).changed().await;

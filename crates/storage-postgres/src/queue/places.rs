@@ -127,6 +127,17 @@ pub(super) async fn place(
     Ok(usize::try_from(placed).unwrap_or(usize::MAX))
 }
 
+/// Frees what attempts hold of budgets that have no lease any more; there are none unless somebody repaired by hand.
+async fn free_forgotten(db: &Transaction) -> Result<(), DbErr> {
+    let statement = "SELECT budgets_free(array_agg(tenant_id), array_agg(attempt_id), array_agg(FALSE), TRUE)
+        FROM (
+            SELECT DISTINCT holding.tenant_id, holding.attempt_id FROM budget_reservations AS holding
+            WHERE NOT EXISTS (SELECT FROM run_leases AS place
+                              WHERE place.run_id = holding.run_id AND place.token = holding.attempt_id)
+        ) AS forgotten HAVING count(*) > 0";
+    db.execute_raw(sql(statement, [])).await.map(|_| ())
+}
+
 pub(super) async fn sweep(storage: &PgStorage) -> Result<usize> {
     const OPERATION: &str = "queue.sweep";
     let base = storage.base().clone();
@@ -134,6 +145,7 @@ pub(super) async fn sweep(storage: &PgStorage) -> Result<usize> {
     let work = async move {
         let tx = base.begin(OPERATION).await?;
         let placed = place(&tx, OPERATION, None).await?;
+        free_forgotten(&tx).await.map_err(|error| unnamed(OPERATION, &error))?;
         commit(OPERATION, tx).await?;
         if placed > 0 {
             base.news.wake(Topic::Queue);

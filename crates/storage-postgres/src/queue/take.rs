@@ -117,8 +117,8 @@ async fn put_back(base: &Base, leases: &[Lease]) -> Result<()> {
     Ok(())
 }
 
-/// Takes back what lost workers held.
-async fn rescue(base: &Base, lost: Vec<i64>) -> Result<()> {
+/// Takes back what lost workers held; gives how many runs.
+async fn rescue(base: &Base, lost: Vec<i64>) -> Result<usize> {
     const OPERATION: &str = "queue.rescue";
     let tx = base.begin(OPERATION).await?;
     let condition = "place.run_id = ANY ($1) AND place.started AND place.expires_at <= clock_timestamp()";
@@ -144,7 +144,24 @@ async fn rescue(base: &Base, lost: Vec<i64>) -> Result<()> {
         tracing::warn!(run = %id, crashes, %status, "a worker was lost with its {}", AgentRun::NAME);
     }
     held::tell(base, &saved);
-    Ok(())
+    Ok(saved.len())
+}
+
+/// Takes back what lost workers held, without taking anything.
+pub(super) async fn reclaim(storage: &PgStorage) -> Result<usize> {
+    const OPERATION: &str = "queue.reclaim";
+    let base = storage.base().clone();
+    let span = tracing::debug_span!("storage", operation = OPERATION, table = "run_leases");
+    let work = async move {
+        let statement = "SELECT run_id FROM run_leases
+            WHERE due_at <= clock_timestamp() AND started AND expires_at <= clock_timestamp()
+            ORDER BY due_at LIMIT 100";
+        let rows = base.db.query_all_raw(sql(statement, [])).await;
+        let lost = rows.and_then(|rows| rows.iter().map(|row| row.try_get("", "run_id")).collect());
+        let lost: Vec<i64> = lost.map_err(|error| unnamed(OPERATION, &error))?;
+        if lost.is_empty() { Ok(0) } else { rescue(&base, lost).await }
+    };
+    storage.detached(OPERATION, span, work).await
 }
 
 fn lose(operation: &'static str, mut held: Held) -> Result<Held> {

@@ -6,6 +6,8 @@ pub(crate) mod api_key;
 pub(crate) mod approval;
 mod approval_policy;
 mod board;
+pub(crate) mod budget;
+mod budget_entry;
 mod code_diff;
 mod effect;
 mod env_var;

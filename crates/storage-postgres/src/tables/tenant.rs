@@ -11,6 +11,7 @@ pub struct Model {
     pub logo_url: Option<String>,
     pub settings_json: Json,
     pub deleted_at: Option<DateTimeUtc>,
+    pub time_zone: String,
     pub version: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

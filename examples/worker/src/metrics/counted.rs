@@ -11,8 +11,8 @@ use std::time::Duration;
 use assembly_lime::governance::{Approval, Decision};
 use assembly_lime::identity::{Slug, Tenant, Tenants};
 use assembly_lime::ports::{
-    Approvals, Claim, Claimant, EventLog, EventStream, Handback, Question, Queue, QueueDepth, Record,
-    Request, Settlement, Signals, Storage,
+    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Claim, Claimant, EventLog,
+    EventStream, Handback, Question, Queue, QueueDepth, Record, Request, Settlement, Signals, Storage,
 };
 use assembly_lime::runs::{AgentRun, AttemptEnd, Lease, RunAttempt, RunEvent, RunInput, Seq};
 use assembly_lime::{
@@ -147,6 +147,10 @@ impl Queue for Counted {
         self.inner().sweep().await
     }
 
+    async fn reclaim(&self) -> Result<usize> {
+        self.inner().reclaim().await
+    }
+
     async fn queued(&self) {
         self.inner().queued().await;
     }
@@ -259,6 +263,22 @@ impl Approvals for Counted {
 
     async fn answer(&self, lease: &Lease, approval: Id<Approval>) -> Result<Stored<Approval>> {
         self.inner().answer(lease, approval).await
+    }
+}
+
+#[async_trait]
+impl Budgets for Counted {
+    async fn budgets_in_force(&self, scope: &Scope) -> Result<BudgetsInForce> {
+        self.inner().budgets_in_force(scope).await
+    }
+
+    async fn hold(&self, lease: &Lease, demands: Vec<BudgetDemand>) -> Result<Admission> {
+        let admission = self.inner().hold(lease, demands).await;
+        admission.inspect_err(|error| self.over_if_stale(lease, error))
+    }
+
+    async fn standings(&self, scope: &Scope) -> Result<Vec<BudgetStanding>> {
+        self.inner().standings(scope).await
     }
 }
 
