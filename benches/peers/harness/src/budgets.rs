@@ -51,7 +51,8 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
         storage.insert(scope, budget).await?;
     }
     storage.close().await;
-    figures.introduce(UNDER, format!("one worker as in `runs`; each tenant has a budget, the model is {MODEL}"));
+    figures
+        .introduce(UNDER, format!("one worker as in `runs`; each tenant has a budget, the model is {MODEL}"));
     figures.introduce(WITHOUT, "the same without a budget".to_owned());
     for round in 1..=args.rounds {
         for (measure, processes) in [(ONE_PROCESS, 1), (FOUR_PROCESSES, 4)] {
@@ -69,12 +70,8 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
             say::line(&format!("round {round} of {}  {WHOLE}  {peer}  {rate:.0}/s", args.rounds));
         }
     }
-    let column = |measure| Column {
-        title: measure,
-        measure,
-        statistic: Statistic::Median,
-        unit: Unit::PerSecond,
-    };
+    let column =
+        |measure| Column { title: measure, measure, statistic: Statistic::Median, unit: Unit::PerSecond };
     Ok(Section {
         title: "budgets".to_owned(),
         tables: vec![
@@ -133,10 +130,8 @@ async fn admissions(site: &Site, processes: usize, budgets: usize, length: Durat
 
 /// Holds more and more of a budget; gives how often.
 async fn ask(storage: PgStorage, lease: Lease, budget: Stored<Budget>, until: Instant) -> Outcome<u64> {
-    let window = BudgetWindow {
-        span: None,
-        ..budget.period.window(budget.created_at, TimeZone::UTC, lease.run)
-    };
+    let window =
+        BudgetWindow { span: None, ..budget.period.window(budget.created_at, TimeZone::UTC, lease.run) };
     let mut asked = 0;
     while Instant::now() < until {
         asked += 1;
