@@ -10,6 +10,7 @@ mod follow;
 mod inputs;
 mod push;
 mod questions;
+mod sync;
 mod watchdog;
 
 use std::sync::Arc;

@@ -25,10 +25,12 @@ mod recorder;
 mod shelf;
 mod steps;
 mod submit;
+mod told;
 mod worker;
 
 pub use clock::SystemClock;
 pub use config::{KeepWorktree, WorkerConfig};
 pub use entropy::SystemEntropy;
 pub use factory::{Factory, FactoryBuilder};
+pub use told::Preview;
 pub use worker::{RunningWorker, Worker};

@@ -48,6 +48,9 @@ async fn a_run_of_ten_events_takes_few_calls() {
             "list repository",
             "insert worktree",
             "list approval policy",
+            "layers",
+            "list repository configuration",
+            "insert repository configuration",
             "list project",
             // What the first phase has to say, before the agent says something; then all the rest.
             "append",
@@ -79,7 +82,14 @@ async fn runs_that_are_claimed_together_read_together() {
     }
     support::stop(worker).await;
     let calls = scene.watched.calls();
-    for once in ["list repository", "list approval policy", "list project", "start"] {
+    for once in [
+        "list repository",
+        "list approval policy",
+        "layers",
+        "insert repository configuration",
+        "list project",
+        "start",
+    ] {
         assert_eq!(calls.iter().filter(|call| *call == once).count(), 1, "{once} in {calls:?}");
     }
 }
@@ -147,6 +157,8 @@ async fn a_database_that_is_away_for_a_moment_costs_the_run_nothing() {
         "list repository",
         "insert worktree",
         "list approval policy",
+        "layers",
+        "list repository configuration",
         "list project",
         "append",
         "insert code diff",

@@ -245,6 +245,10 @@ impl AgentProvider for ClaudeProvider {
         }
     }
 
+    fn reads(&self, path: &str) -> bool {
+        self.settings.project_settings && (path == "CLAUDE.md" || path.starts_with(".claude/"))
+    }
+
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
         let allowed = constraints.and_then(|constraints| constraints.allowed_tools.as_deref());

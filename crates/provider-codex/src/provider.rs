@@ -242,6 +242,10 @@ impl AgentProvider for CodexProvider {
         Readiness::Ready(format!("Codex {version} at {}, with {from}", program.display()))
     }
 
+    fn reads(&self, path: &str) -> bool {
+        self.project_settings && path == "AGENTS.md"
+    }
+
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
         let tools = Tools::allowed(constraints)?.without_unaskable(&spec.ask);

@@ -3,9 +3,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use lime_core::agents::InstructionLayer;
 use lime_core::governance::{Approval, Decision};
 use lime_core::identity::{Slug, Tenant, Tenants};
-use lime_core::ports::{Approvals, Question, WorkerName};
+use lime_core::ports::{Approvals, InstructionSource, Question, RunTarget, WorkerName};
 use lime_core::runs::Lease;
 use lime_core::{Editable, Entity, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
 
@@ -156,6 +157,13 @@ impl<S: Store<E> + ?Sized, E: Editable> Store<E> for RedisQueue<S> {
 
     async fn delete(&self, scope: &Scope, stored: &Stored<E>) -> Result<()> {
         self.inner.delete(scope, stored).await
+    }
+}
+
+#[async_trait]
+impl<S: InstructionSource + ?Sized> InstructionSource for RedisQueue<S> {
+    async fn layers(&self, scope: &Scope, target: RunTarget) -> Result<Vec<InstructionLayer>> {
+        self.inner.layers(scope, target).await
     }
 }
 

@@ -24,6 +24,7 @@ mod embedded;
 mod error;
 mod events;
 mod fence;
+mod instructions;
 mod listen;
 mod migrations;
 mod news;

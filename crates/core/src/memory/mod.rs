@@ -5,6 +5,7 @@
 //! - Nothing survives the process.
 
 mod approvals;
+mod instructions;
 mod life;
 mod line;
 mod log;

@@ -22,6 +22,11 @@ pub trait AgentProvider: Send + Sync {
     /// - Quick and without a network call: the program is there, a key is there.
     async fn readiness(&self) -> Readiness;
 
+    /// Whether its agents read this file of a repository by themselves, such as `AGENTS.md`: it is not told them again.
+    fn reads(&self, _path: &str) -> bool {
+        false
+    }
+
     /// Starts an agent on its task.
     ///
     /// - Gives back a session as soon as the agent is on its way; what goes wrong from then on, a missing

@@ -1,8 +1,9 @@
-use crate::governance::{Approval, ApprovalPolicy};
+use crate::agents::{CustomInstruction, DefaultInstruction};
+use crate::governance::{Approval, ApprovalPolicy, DefaultTools};
 use crate::identity::{Tenants, User};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{Approvals, EventLog, Queue};
-use crate::repos::{CodeDiff, Repository, Worktree};
+use crate::ports::{Approvals, EventLog, InstructionSource, Queue};
+use crate::repos::{CodeDiff, Repository, RepositoryConfig, Worktree};
 use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
 
@@ -15,6 +16,7 @@ pub trait Storage:
     + Queue
     + EventLog
     + Approvals
+    + InstructionSource
     + Store<User>
     + Store<Project>
     + Store<Board>
@@ -27,6 +29,10 @@ pub trait Storage:
     + Store<Effect>
     + Store<RunInput>
     + Store<ApprovalPolicy>
+    + Store<CustomInstruction>
+    + Store<DefaultInstruction>
+    + Store<DefaultTools>
+    + Store<RepositoryConfig>
     + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
@@ -38,6 +44,7 @@ impl<T> Storage for T where
         + Queue
         + EventLog
         + Approvals
+        + InstructionSource
         + Store<User>
         + Store<Project>
         + Store<Board>
@@ -50,6 +57,10 @@ impl<T> Storage for T where
         + Store<Effect>
         + Store<RunInput>
         + Store<ApprovalPolicy>
+        + Store<CustomInstruction>
+        + Store<DefaultInstruction>
+        + Store<DefaultTools>
+        + Store<RepositoryConfig>
         + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>

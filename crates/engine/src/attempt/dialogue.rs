@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lime_core::agents::{InstructionLayer, LayerScope, ResolvedInstructions};
 use lime_core::governance::{ToolPattern, asked_tools};
 use lime_core::planning::Ticket;
 use lime_core::ports::{Progress, RunTarget, SessionSpec};
@@ -150,17 +149,13 @@ impl Attempt {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let storage = &*self.parts.storage;
         let policies = self.shelf.policies(&scope).await?;
-        let target = RunTarget {
-            project_id: run.project_id,
-            repository_id: run.repository_id,
-            ticket_id: run.ticket_id,
+        let written = self.shelf.layers(&scope, RunTarget::from(&run.value)).await?;
+        let ticket: Option<Stored<Ticket>> = match run.ticket_id {
+            Some(ticket) => Some(persist(|| Lookup::get(storage, &scope, ticket)).await?),
+            None => None,
         };
-        let mut layers = self.parts.instructions.layers(&scope, target).await?;
-        if let Some(ticket) = run.ticket_id {
-            let ticket = persist(|| Lookup::get(storage, &scope, ticket)).await?;
-            layers.push(ticket_layer(&ticket));
-        }
-        let instructions = ResolvedInstructions::resolve(&layers, &run.provider, run.mode);
+        let config = self.repository_config(recorder, checkout).await?;
+        let instructions = self.parts.resolve(run, &written, ticket.as_ref(), config.as_deref())?;
         let text = instructions.text.clone();
         let model = match &run.model {
             Some(model) => Some(model.clone()),
@@ -250,19 +245,5 @@ impl Attempt {
             ask: dialogue.ask.clone(),
             env: Vec::new(),
         })
-    }
-}
-
-/// What the ticket says, as the layer of the ticket: before what was written for its agents.
-fn ticket_layer(ticket: &Stored<Ticket>) -> InstructionLayer {
-    let description = ticket.description_md.as_deref().unwrap_or_default();
-    InstructionLayer {
-        scope: LayerScope::Ticket,
-        source: format!("tickets {}", ticket.id),
-        provider: None,
-        mode: None,
-        priority: i32::MAX,
-        enabled: true,
-        content_md: format!("# Ticket: {}\n\n{description}", ticket.title),
     }
 }

@@ -55,6 +55,8 @@ pub struct Stub {
     plays: Arc<Mutex<VecDeque<Play>>>,
     ground: Ground,
     seen: Arc<Mutex<Seen>>,
+    /// The file that its agents read by themselves.
+    reads: Option<&'static str>,
 }
 
 /// What agents were given.
@@ -125,7 +127,12 @@ pub fn tool(call_id: &str, status: ToolStatus, output: Option<&str>) -> Act {
 impl Stub {
     pub fn new(plays: impl IntoIterator<Item = Play>, ground: Ground) -> Self {
         let plays = Arc::new(Mutex::new(plays.into_iter().collect()));
-        Self { plays, ground, seen: Arc::default() }
+        Self { plays, ground, seen: Arc::default(), reads: None }
+    }
+
+    /// The same, with agents that read a file by themselves.
+    pub fn reading(self, path: &'static str) -> Self {
+        Self { reads: Some(path), ..self }
     }
 
     /// What the sessions were started with.
@@ -170,6 +177,10 @@ impl AgentProvider for Stub {
 
     async fn readiness(&self) -> Readiness {
         Readiness::Ready("a stub".into())
+    }
+
+    fn reads(&self, path: &str) -> bool {
+        self.reads == Some(path)
     }
 
     async fn start(&self, spec: SessionSpec) -> lime_core::Result<Box<dyn AgentSession>> {

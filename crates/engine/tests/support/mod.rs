@@ -1,7 +1,7 @@
 //! A factory in memory, with agents that do as they are told, and repositories and checkouts that are made up.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where things are not as it says")]
-#![allow(unreachable_pub, dead_code, reason = "each test file uses its own part of it")]
+#![allow(unreachable_pub, dead_code, unused_imports, reason = "each test file uses its own part of it")]
 
 pub mod agent;
 pub mod ground;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use lime_core::agents::InstructionLayer;
 use lime_core::governance::{Approval, Decision};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{
-    Approvals, Claim, Claimant, EventLog, EventStream, Handback, Question, Queue, QueueDepth, Record,
-    Request, Settlement, Signals,
+    Approvals, Claim, Claimant, EventLog, EventStream, Handback, InstructionSource, Question, Queue,
+    QueueDepth, Record, Request, RunTarget, Settlement, Signals,
 };
 use lime_core::runs::{AgentRun, Lease, RunEvent, RunInput, Seq};
 use lime_core::{Editable, Entity, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -154,6 +155,13 @@ impl EventLog for Watched {
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
         self.0.subscribe(scope, run, after)
+    }
+}
+
+#[async_trait]
+impl InstructionSource for Watched {
+    async fn layers(&self, scope: &Scope, target: RunTarget) -> Result<Vec<InstructionLayer>> {
+        self.watch("layers".into(), self.0.layers(scope, target)).await
     }
 }
 

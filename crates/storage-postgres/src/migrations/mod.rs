@@ -37,6 +37,7 @@ impl MigratorTrait for Migrator {
             migration!("m0005_work"),
             migration!("m0006_queue"),
             migration!("m0007_events"),
+            migration!("m0010_instructions"),
         ]
     }
 }
