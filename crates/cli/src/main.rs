@@ -13,6 +13,7 @@ mod desk;
 mod doctor;
 mod environment;
 mod exit;
+mod instructions;
 mod migrate;
 mod out;
 mod queue;
@@ -70,6 +71,7 @@ async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
         Command::Tenants(command) => tenants::run(desk, command).await,
         Command::Runs(command) => runs::run(desk, command).await,
         Command::Approvals(command) => approvals::run(desk, command).await,
+        Command::Instructions(command) => instructions::run(desk, command).await,
         Command::DeadLetters(command) => dead_letters::run(desk, command).await,
         Command::Queue(command) => queue::run(desk, command).await,
         Command::Purge { older_than, dry_run } => retention::purge(desk, older_than, dry_run).await,

@@ -25,9 +25,12 @@ fn resolve(layers: &[InstructionLayer]) -> ResolvedInstructions {
 
 #[test]
 fn the_order_of_the_lead_document() {
-    let for_provider =
-        |provider, content| InstructionLayer { provider: Some(provider), ..layer(LayerScope::Default, 100, content) };
-    let for_mode = |mode, content| InstructionLayer { mode: Some(mode), ..layer(LayerScope::Tenant, 50, content) };
+    let for_provider = |provider, content| InstructionLayer {
+        provider: Some(provider),
+        ..layer(LayerScope::Default, 100, content)
+    };
+    let for_mode =
+        |mode, content| InstructionLayer { mode: Some(mode), ..layer(LayerScope::Tenant, 50, content) };
     let layers = [
         layer(LayerScope::Ticket, 100, "ticket"),
         layer(LayerScope::Repository, 100, "repository"),
@@ -207,11 +210,7 @@ fn a_file_is_the_same_at_every_commit() {
     assert!(at("aa", "x").diff(&at("bb", "x")).is_empty());
     assert!(matches!(&at("aa", "x").diff(&at("bb", "y"))[..], [LayerChange::Changed { .. }]));
     let source = &at("aa", "x").layers[0].source;
-    let file = LayerSource::File {
-        repository: Id::new(7),
-        path: "docs/a@b.md".into(),
-        commit: "aa".into(),
-    };
+    let file = LayerSource::File { repository: Id::new(7), path: "docs/a@b.md".into(), commit: "aa".into() };
     assert_eq!(*source, file);
 }
 
@@ -237,7 +236,9 @@ fn what_runs_of_before_have_kept_is_read() {
 
 #[test]
 fn texts_that_are_no_rows_are_names() {
-    for name in ["", "custom_instructions", "custom_instructions 0", "custom_instructions x", "tickets -1", "a b"] {
+    for name in
+        ["", "custom_instructions", "custom_instructions 0", "custom_instructions x", "tickets -1", "a b"]
+    {
         assert_eq!(LayerSource::from(name), LayerSource::Named(name.into()));
     }
 }

@@ -34,11 +34,8 @@ async fn work(scene: &Scene) -> (lime_core::Stored<AgentRun>, String) {
 #[tokio::test]
 async fn an_agent_is_told_what_is_stored_for_it() {
     let scene = Scene::new([Play::work()]).await;
-    let default = |provider, text: &str| DefaultInstruction {
-        provider,
-        enabled: true,
-        content_md: text.into(),
-    };
+    let default =
+        |provider, text: &str| DefaultInstruction { provider, enabled: true, content_md: text.into() };
     let any = scene.storage.insert(&scene.scope, default(None, "any")).await.unwrap();
     scene.storage.insert(&scene.scope, default(Some(STUB), "own")).await.unwrap();
     write(&scene, InstructionScope::Repository(scene.repository.id), "repository").await;
@@ -66,7 +63,9 @@ async fn an_agent_is_told_what_is_stored_for_it() {
     let (next, _) = work(&scene).await;
     let next = next.value.instructions.unwrap();
     let diff = kept.diff(&next);
-    assert!(matches!(&diff[..], [LayerChange::Removed { layer }] if layer.source == LayerSource::Custom(rule.id)));
+    assert!(
+        matches!(&diff[..], [LayerChange::Removed { layer }] if layer.source == LayerSource::Custom(rule.id))
+    );
 }
 
 #[tokio::test]
@@ -185,5 +184,8 @@ async fn another_source_is_asked_instead_of_the_storage() {
     write(&scene, InstructionScope::Tenant, "tenant").await;
     let (run, _) = work(&scene).await;
     assert_eq!(run.value.instructions.unwrap().text, "Be kind.");
-    assert_eq!(scene.factory.preview(&scene.scope, &scene.a_run()).await.unwrap().instructions.text, "Be kind.");
+    assert_eq!(
+        scene.factory.preview(&scene.scope, &scene.a_run()).await.unwrap().instructions.text,
+        "Be kind."
+    );
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lime_core::ports::{
-    Author, Changes, Claimant, CommitId, CommittedFiles, FilesWanted, Handback, Queue, RepoAccess, WorkerName, Workspace, WorkspaceSpec,
-    Workspaces,
+    Author, Changes, Claimant, CommitId, CommittedFiles, FilesWanted, Handback, Queue, RepoAccess,
+    WorkerName, Workspace, WorkspaceSpec, Workspaces,
 };
 use lime_core::runs::{AgentRun, AttemptEnd, Failure, FailureKind, Lease, Outcome, RunStatus, StepStatus};
 use lime_core::{ErrorKind, Id};

@@ -81,7 +81,8 @@ pub(crate) async fn of(
                 Some(WhyLeftOut::NoFile)
             } else if entry.bytes > wanted.max_file_bytes {
                 Some(WhyLeftOut::TooLong)
-            } else if chosen.len() == wanted.max_files || bytes.saturating_add(entry.bytes) > wanted.max_bytes {
+            } else if chosen.len() == wanted.max_files || bytes.saturating_add(entry.bytes) > wanted.max_bytes
+            {
                 Some(WhyLeftOut::TooMany)
             } else {
                 None

@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lime_core::agents::{CustomInstruction, DefaultInstruction};
-use lime_core::governance::{
-    Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Decision, DefaultTools,
-};
+use lime_core::governance::{Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Decision, DefaultTools};
 use lime_core::identity::User;
 use lime_core::planning::{Board, Project, Ticket};
 use lime_core::ports::{EventLog, Queue, Settlement};

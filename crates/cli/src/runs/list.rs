@@ -119,7 +119,7 @@ impl Document {
 }
 
 /// The project of this key or id.
-async fn find_project(desk: &Desk, whose: &Whose, name: &str) -> Result<Id<Project>, Failure> {
+pub(crate) async fn find_project(desk: &Desk, whose: &Whose, name: &str) -> Result<Id<Project>, Failure> {
     if let Ok(id) = name.parse::<Id<Project>>() {
         return Ok(Lookup::get(&desk.storage, &whose.scope, id).await?.id);
     }

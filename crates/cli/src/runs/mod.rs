@@ -9,7 +9,7 @@ mod show;
 
 use lime_core::ports::Request;
 
-pub(crate) use self::list::Listing;
+pub(crate) use self::list::{Listing, find_project};
 use crate::args::RunsCommand;
 use crate::desk::Desk;
 use crate::exit::Failure;

@@ -12,6 +12,7 @@ mod dead_letters;
 mod doctor;
 mod follow;
 mod ground;
+mod instructions;
 mod lists;
 mod refusals;
 mod tenants;

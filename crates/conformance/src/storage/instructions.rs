@@ -188,11 +188,7 @@ pub async fn a_run_has_the_layers_of_what_it_is_about(storage: Subject) {
 
     let [_, _, repository, ticket] = everywhere;
     let project = RunTarget { project_id: scene.project.id, repository_id: None, ticket_id: None };
-    let whole = RunTarget {
-        repository_id: repository.repository(),
-        ticket_id: ticket.ticket(),
-        ..project
-    };
+    let whole = RunTarget { repository_id: repository.repository(), ticket_id: ticket.ticket(), ..project };
     assert_eq!(told(&storage, &scene, project).await, ["any", "ours project", "ours tenant", "own"]);
     assert_eq!(
         told(&storage, &scene, whole).await,
@@ -223,11 +219,9 @@ pub async fn a_layer_says_where_it_comes_from(storage: Subject) {
     let target = RunTarget { project_id: scene.project.id, repository_id: None, ticket_id: None };
     let layers = storage.layers(&scene.scope, target).await.unwrap();
     let resolved = ResolvedInstructions::resolve(&layers, &PROVIDER, AgentMode::Plan).unwrap();
-    let sources: Vec<_> = resolved.layers.iter().map(|layer| (layer.source.clone(), layer.priority)).collect();
-    assert_eq!(
-        sources,
-        [(LayerSource::Default(default.id), 100), (LayerSource::Custom(custom.id), -5)]
-    );
+    let sources: Vec<_> =
+        resolved.layers.iter().map(|layer| (layer.source.clone(), layer.priority)).collect();
+    assert_eq!(sources, [(LayerSource::Default(default.id), 100), (LayerSource::Custom(custom.id), -5)]);
     // What a store keeps of the content's hash is what the content gives.
     let bare: Vec<_> = layers
         .into_iter()

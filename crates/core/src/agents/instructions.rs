@@ -159,11 +159,8 @@ fn check(applying: &[(&InstructionLayer, &str)]) -> Result<(), InstructionsTooLo
     let mut whole = 0;
     for (layer, told) in applying {
         let bytes = told.len();
-        let name = || LayerName {
-            scope: layer.scope,
-            source: layer.source.clone(),
-            priority: layer.priority,
-        };
+        let name =
+            || LayerName { scope: layer.scope, source: layer.source.clone(), priority: layer.priority };
         if bytes > ResolvedInstructions::MAX_LAYER_BYTES {
             return Err(InstructionsTooLong::Layer { layer: name(), bytes });
         }

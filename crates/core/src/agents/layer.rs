@@ -231,11 +231,7 @@ impl InstructionLayer {
     pub const PRIORITY: i32 = 100;
 
     /// A layer for any provider and mode.
-    pub fn new(
-        scope: LayerScope,
-        source: impl Into<LayerSource>,
-        content_md: impl Into<String>,
-    ) -> Self {
+    pub fn new(scope: LayerScope, source: impl Into<LayerSource>, content_md: impl Into<String>) -> Self {
         Self {
             scope,
             source: source.into(),

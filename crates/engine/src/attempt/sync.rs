@@ -51,7 +51,8 @@ impl Attempt {
         {
             return Ok(Arc::new(known.value.clone()));
         }
-        let before = known.as_ref().map_or_else(|| RepositoryConfig::new(repository), |known| known.value.clone());
+        let before =
+            known.as_ref().map_or_else(|| RepositoryConfig::new(repository), |known| known.value.clone());
         match self.workspaces()?.committed_files(&checkout.workspace, &before.wanted()).await {
             Ok(files) => {
                 let config = before.synced(commit, files, self.parts.clock.now());
@@ -76,7 +77,9 @@ impl Attempt {
             None => persist(|| storage.insert(&scope, config.clone())).await,
         };
         match kept {
-            Err(error) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) => Err(error),
+            Err(error) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) => {
+                Err(error)
+            }
             Ok(_) | Err(_) => Ok(()),
         }
     }

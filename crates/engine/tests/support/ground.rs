@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lime_core::ports::{
-    Author, BranchState, Changes, CommitId, CommittedFiles, FilesWanted, RepoAccess, RepoDescription, RepoProvider, Workspace,
-    WorkspaceSpec, Workspaces,
+    Author, BranchState, Changes, CommitId, CommittedFiles, FilesWanted, RepoAccess, RepoDescription,
+    RepoProvider, Workspace, WorkspaceSpec, Workspaces,
 };
 use lime_core::repos::{DiffStats, RepoKind, Repository};
 use lime_core::runs::AgentRun;
