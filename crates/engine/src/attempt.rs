@@ -11,6 +11,7 @@ mod inputs;
 mod push;
 mod questions;
 mod sync;
+mod tools;
 mod watchdog;
 
 use std::sync::Arc;

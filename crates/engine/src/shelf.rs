@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lime_core::agents::InstructionLayer;
-use lime_core::governance::ApprovalPolicy;
+use lime_core::governance::{ApprovalPolicy, DefaultTools};
 use lime_core::identity::Tenant;
 use lime_core::planning::Project;
 use lime_core::ports::{Claim, CommitId, RunTarget, Storage};
@@ -22,6 +22,7 @@ use crate::patience::persist;
 pub(crate) struct Shelf {
     parts: Arc<Parts>,
     policies: Memo<Id<Tenant>, Arc<[ApprovalPolicy]>>,
+    tools: Memo<Id<Tenant>, Arc<[DefaultTools]>>,
     layers: Memo<(Id<Tenant>, RunTarget), Arc<[InstructionLayer]>>,
     configs: Memo<(Id<Tenant>, Id<Repository>, CommitId), Arc<RepositoryConfig>>,
     projects: Rows<Project>,
@@ -87,6 +88,7 @@ impl Shelf {
         Self {
             parts,
             policies: Memo::default(),
+            tools: Memo::default(),
             layers: Memo::default(),
             configs: Memo::default(),
             projects: Rows::new(claims, |claim| Some(claim.run.project_id)),
@@ -102,6 +104,16 @@ impl Shelf {
             Ok(stored.into_iter().map(|policy| policy.value).collect())
         };
         self.policies.get(scope.tenant(), read).await
+    }
+
+    /// The tools that the scope's tenant gives its agents.
+    pub(crate) async fn default_tools(&self, scope: &Scope) -> Result<Arc<[DefaultTools]>> {
+        let read = || async {
+            let query = || Query::all().filter(DefaultTools::ENABLED.eq(true));
+            let stored = persist(|| self.parts.storage.all(scope, query())).await?;
+            Ok(stored.into_iter().map(|tools| tools.value).collect())
+        };
+        self.tools.get(scope.tenant(), read).await
     }
 
     /// What was written for runs about this.

@@ -1,6 +1,7 @@
 //! What the agent of a run is told, and what it would be.
 
 use lime_core::agents::{InstructionLayer, ResolvedInstructions};
+use lime_core::governance::{Allowlist, DefaultTools};
 use lime_core::planning::{Project, Ticket};
 use lime_core::ports::{InstructionSource, RunTarget};
 use lime_core::repos::RepositoryConfig;
@@ -22,6 +23,8 @@ pub struct Preview {
     pub prompt: String,
     /// The model; the provider's default, if none.
     pub model: Option<String>,
+    /// The tools that it could call; those of its provider, if there is no list.
+    pub tools: Allowlist,
     /// What is known of the repository's own files: those of the commit that was read last.
     pub repository: Option<RepositoryConfig>,
 }
@@ -53,6 +56,16 @@ impl Parts {
     }
 }
 
+/// The tools of a run: what the tenant gives its agents, narrowed by the run.
+pub(crate) fn tools<'d>(
+    run: &AgentRun,
+    defaults: impl IntoIterator<Item = &'d DefaultTools>,
+) -> Result<Allowlist> {
+    let own =
+        run.constraints.tools().map_err(|invalid| Error::invalid("tools.resolve", invalid.to_string()))?;
+    Ok(Allowlist::defaults(defaults, &run.provider).narrow(&own))
+}
+
 impl Factory {
     /// What the agent of a run would be told, if it were submitted and worked now; nothing is stored.
     ///
@@ -79,6 +92,8 @@ impl Factory {
         let written = self.parts.instructions().layers(scope, target).await?;
         let instructions = self.parts.resolve(run, &written, ticket.as_ref(), repository.as_ref())?;
         let model = run.model.clone().or(project.value.config.model);
-        Ok(Preview { instructions, prompt: run.input_prompt.clone(), model, repository })
+        let defaults = storage.all(scope, Query::<DefaultTools>::all()).await?;
+        let tools = tools(run, defaults.iter().map(|defaults| &defaults.value))?;
+        Ok(Preview { instructions, prompt: run.input_prompt.clone(), model, tools, repository })
     }
 }

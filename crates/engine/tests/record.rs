@@ -52,6 +52,7 @@ async fn a_run_of_ten_events_takes_few_calls() {
             "list repository configuration",
             "insert repository configuration",
             "list project",
+            "list list of default tools",
             // What the first phase has to say, before the agent says something; then all the rest.
             "append",
             "heartbeat",
@@ -88,6 +89,7 @@ async fn runs_that_are_claimed_together_read_together() {
         "layers",
         "insert repository configuration",
         "list project",
+        "list list of default tools",
         "start",
     ] {
         assert_eq!(calls.iter().filter(|call| *call == once).count(), 1, "{once} in {calls:?}");
@@ -160,6 +162,7 @@ async fn a_database_that_is_away_for_a_moment_costs_the_run_nothing() {
         "layers",
         "list repository configuration",
         "list project",
+        "list list of default tools",
         "append",
         "insert code diff",
         "heartbeat",

@@ -1,5 +1,7 @@
 //! What agents are told of what is stored, and of what their repository says.
 
+#![allow(clippy::unwrap_used, reason = "a test panics where things are not as it says")]
+
 mod support;
 
 use lime_core::agents::{

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn lists_are_read_as_far_as_they_are_whole() {
-        let list = b"100644 blob 0a1b      12\tAGENTS.md\x00120000 blob 0c       9\tCLAUDE.md\0160000 commit 0d       -\tsub";
+        let list = b"100644 blob 0a1b      12\tAGENTS.md\x00120000 blob 0c       9\tCLAUDE.md\x00160000 commit 0d       -\tsub";
         let names = |cut| {
             let entries = entries(list, cut).unwrap();
             entries.iter().map(|entry| (entry.is_file, entry.bytes)).collect::<Vec<_>>()

@@ -248,7 +248,7 @@ impl AgentProvider for CodexProvider {
 
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
-        let tools = Tools::allowed(constraints)?.without_unaskable(&spec.ask);
+        let tools = Tools::granted(&spec.tools, &spec.ask)?.without_unaskable(&spec.ask);
         let sandbox = tools.sandbox(spec.request.mode);
         let limits = Limits::of(constraints);
         check_env(&spec.env)?;

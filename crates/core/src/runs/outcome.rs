@@ -77,6 +77,8 @@ words! {
         Silence = "silence",
         /// The agent made the same failing call again and again.
         Loop = "loop",
+        /// The agent called a tool that it may not, and could not be kept from it.
+        Tools = "tools",
     }
 }
 
@@ -208,6 +210,8 @@ words! {
         Hung = "hung",
         /// It made the same failing call again and again (ours).
         Looping = "looping",
+        /// It called a tool that it may not, and could not be kept from it (ours).
+        ToolDenied = "tool_denied",
     }
 }
 
@@ -221,6 +225,7 @@ impl From<&Outcome> for StopReason {
             Outcome::Limited(Limit::Time) => Self::MaxTime,
             Outcome::Limited(Limit::Silence) => Self::Hung,
             Outcome::Limited(Limit::Loop) => Self::Looping,
+            Outcome::Limited(Limit::Tools) => Self::ToolDenied,
             Outcome::Failed(failure) => match failure.kind {
                 FailureKind::ContextFull | FailureKind::OutputLimit => Self::MaxTokensExceeded,
                 FailureKind::WorkerLost => Self::WorkerLost,

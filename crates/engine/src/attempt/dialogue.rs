@@ -14,9 +14,11 @@ use super::Attempt;
 use super::checkout::Checkout;
 use super::earlier::Earlier;
 use super::questions::Questions;
+use super::tools::Tools;
 use super::watchdog::{Reached, Watchdog};
 use crate::patience::persist;
 use crate::recorder::Recorder;
+use crate::told;
 
 /// What an agent is told that was interrupted.
 const GO_ON: &str = "You were interrupted. Go on from where you stopped.";
@@ -28,6 +30,7 @@ pub(super) struct Dialogue {
     instructions: String,
     model: Option<String>,
     ask: Vec<ToolPattern>,
+    pub(super) tools: Tools,
     pub(super) start: Start,
     /// What people said that agents have heard; another session knows nothing of it.
     pub(super) said: Vec<String>,
@@ -161,6 +164,11 @@ impl Attempt {
             Some(model) => Some(model.clone()),
             None => self.shelf.project(&scope, run.project_id).await?.config.model.clone(),
         };
+        let tools = told::tools(run, self.shelf.default_tools(&scope).await?.iter())?;
+        let provider = self.parts.providers.get(&run.provider);
+        let refuses_unlisted = provider.is_some_and(|provider| provider.refuses_unlisted());
+        let mut ask = asked_tools(&policies, run.project_id);
+        ask.extend(tools.asked());
         recorder.progress(Progress {
             instructions: Some(instructions),
             branch: Some(checkout.workspace.branch.clone()),
@@ -170,7 +178,8 @@ impl Attempt {
         Ok(Dialogue {
             instructions: text,
             model,
-            ask: asked_tools(&policies, run.project_id),
+            ask,
+            tools: Tools::new(tools, checkout.workspace.path.clone(), refuses_unlisted),
             start: self.start(&checkout.workspace.path, checkout.adopted, earlier).await?,
             said: std::mem::take(&mut earlier.said),
             inputs: std::mem::take(&mut earlier.inputs),
@@ -242,6 +251,7 @@ impl Attempt {
             instructions: dialogue.instructions.clone(),
             model: dialogue.model.clone(),
             resume: dialogue.start.session().cloned(),
+            tools: dialogue.tools.list.clone(),
             ask: dialogue.ask.clone(),
             env: Vec::new(),
         })
