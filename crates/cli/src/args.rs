@@ -5,7 +5,9 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use lime_core::Id;
 use lime_core::governance::{Approval, TimeZone};
 use lime_core::identity::{ApiKeySecret, KeyPrefix, Permission, Slug};
-use lime_core::runs::{AgentRun, RunStatus, Seq};
+use lime_core::planning::Ticket;
+use lime_core::repos::Repository;
+use lime_core::runs::{AgentMode, AgentRun, ProviderId, RunStatus, Seq};
 
 use crate::age::Age;
 
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     /// Budgets: what is spent and held of them
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// What agents are told, layer by layer
+    #[command(subcommand)]
+    Instructions(InstructionsCommand),
     /// Runs that failed because they lost worker after worker
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -270,6 +275,41 @@ pub(crate) enum BudgetCommand {
         #[arg(long)]
         all_tenants: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstructionsCommand {
+    /// What the agent of a run would be told if it were submitted now
+    ///
+    /// Of the repository's own files (AGENTS.md and the like) it is told what the commit had that was read last.
+    Preview(PreviewArgs),
+    /// What two runs were told differently
+    Diff {
+        /// The one run
+        before: Id<AgentRun>,
+        /// The other run
+        after: Id<AgentRun>,
+    },
+}
+
+/// What the run would be.
+#[derive(Debug, Args)]
+pub(crate) struct PreviewArgs {
+    /// Its project, by its key or id; the ticket's, unless given
+    #[arg(long, value_name = "KEY|ID")]
+    pub(crate) project: Option<String>,
+    /// Its repository; the ticket's, unless given
+    #[arg(long, value_name = "ID")]
+    pub(crate) repository: Option<Id<Repository>>,
+    /// Its ticket
+    #[arg(long, value_name = "ID")]
+    pub(crate) ticket: Option<Id<Ticket>>,
+    /// Its provider, such as claude or codex
+    #[arg(long, value_name = "NAME", value_parser = |name: &str| ProviderId::parse(name))]
+    pub(crate) provider: ProviderId,
+    /// What it does: plan, implement, bugfix or review
+    #[arg(long, default_value = "implement", value_parser = AgentMode::parse)]
+    pub(crate) mode: AgentMode,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod environment;
 mod exit;
+mod instructions;
 mod keys;
 mod migrate;
 mod out;
@@ -75,6 +76,7 @@ async fn command(desk: &Desk, command: Command) -> Result<(), Failure> {
         Command::Runs(command) => runs::run(desk, command).await,
         Command::Approvals(command) => approvals::run(desk, command).await,
         Command::Budget(command) => budget::run(desk, command).await,
+        Command::Instructions(command) => instructions::run(desk, command).await,
         Command::DeadLetters(command) => dead_letters::run(desk, command).await,
         Command::Queue(command) => queue::run(desk, command).await,
         Command::Purge { older_than, dry_run } => retention::purge(desk, older_than, dry_run).await,

@@ -11,10 +11,11 @@ pub use checkouts::{
     a_failed_prepare_leaves_nothing_behind, an_agent_can_use_git_in_its_checkout,
     attempts_do_not_share_a_checkout, changes_are_empty_if_nothing_has_changed,
     changes_are_those_since_the_base_with_new_files, changes_commit_nothing, changes_leave_ignored_files_out,
-    nothing_is_written_to_the_repository_before_publish, prepare_checks_out_the_base_on_a_fresh_branch,
-    prepare_says_where_the_branch_was, prepare_sees_the_repository_as_it_is_now,
-    prepare_starts_from_a_branch_a_tag_or_a_commit, remove_of_what_is_gone_is_no_error,
-    remove_takes_the_checkout_from_the_disk,
+    committed_files_are_those_of_the_commit, committed_files_leave_out_what_cannot_be_told,
+    committed_files_may_be_none, nothing_is_written_to_the_repository_before_publish,
+    prepare_checks_out_the_base_on_a_fresh_branch, prepare_says_where_the_branch_was,
+    prepare_sees_the_repository_as_it_is_now, prepare_starts_from_a_branch_a_tag_or_a_commit,
+    remove_of_what_is_gone_is_no_error, remove_takes_the_checkout_from_the_disk,
 };
 pub use delivery::{
     commit_is_by_the_author_on_the_base, commit_is_none_if_nothing_has_changed,
@@ -117,6 +118,9 @@ pub async fn run<F: Fixture>(fixture: &F) {
     nothing_is_written_to_the_repository_before_publish(fixture).await;
     a_failed_prepare_leaves_nothing_behind(fixture).await;
     an_agent_can_use_git_in_its_checkout(fixture).await;
+    committed_files_are_those_of_the_commit(fixture).await;
+    committed_files_leave_out_what_cannot_be_told(fixture).await;
+    committed_files_may_be_none(fixture).await;
     changes_are_those_since_the_base_with_new_files(fixture).await;
     changes_leave_ignored_files_out(fixture).await;
     changes_are_empty_if_nothing_has_changed(fixture).await;

@@ -321,6 +321,15 @@ proptest! {
         }
     }
 
+    #[test]
+    fn only_the_calls_of_a_partial_tool_differ(list in narrowed(), call in call()) {
+        let (tool, allowed) = (call.0, allows(&list, &call));
+        prop_assert!(!allowed || list.may_use(tool), "{} {:?}", tool, list);
+        if !list.is_partial(tool) {
+            prop_assert_eq!(allowed, list.may_use(tool), "{} {:?}", tool, list);
+        }
+    }
+
     /// What is made of allowed commands is allowed, and one that is not spoils it all.
     #[test]
     fn a_compound_command_is_as_its_parts(
@@ -337,4 +346,41 @@ proptest! {
         }
         prop_assert_eq!(runs(&list, &line), parts.iter().all(|part| runs(&list, part)), "{}", line);
     }
+}
+
+#[test]
+fn a_tool_is_there_in_part_where_its_calls_must_be_asked_about() {
+    let wide = list(ToolLayer::Default, &["Read", "Bash", "mcp__*", "Edit"]);
+    let run = wide.narrow(&list(ToolLayer::Run, &["Bash(git *)", "mcp__shop__buy", "apply_patch"]));
+    for (tool, may, partial) in [
+        ("Bash", true, true),
+        ("shell", true, true),
+        ("Edit", true, false),
+        ("apply_patch", true, false),
+        ("mcp__shop__buy", true, false),
+        ("mcp__shop__sell", false, false),
+        ("Read", false, false),
+        ("WebFetch", false, false),
+    ] {
+        assert_eq!((run.may_use(tool), run.is_partial(tool)), (may, partial), "{tool}");
+    }
+    let asked: Vec<_> = run.asked().into_iter().map(String::from).collect();
+    assert_eq!(asked, ["Bash"]);
+    let never =
+        Allowlist::new(ToolLayer::Default, None::<Vec<_>>, patterns(&["Task", "Write(.env)", "W*(x)"]));
+    assert!(!never.may_use("Task") && never.may_use("Bash") && !never.is_partial("Bash"));
+    assert!(never.is_partial("Write") && never.is_partial("WebFetch"));
+    let asked: Vec<_> = never.asked().into_iter().map(String::from).collect();
+    assert_eq!(asked, ["W*", "Write"]);
+    assert!(Allowlist::all().may_use("anything") && Allowlist::all().asked().is_empty());
+}
+
+#[test]
+fn a_question_about_a_call_may_have_another_agents_name_for_the_tool() {
+    let codex = list(ToolLayer::Run, &["shell(git *)", "apply_patch", "web_search"]);
+    assert!(runs(&codex, "git log") && !runs(&codex, "rm x"));
+    for tool in ["Edit", "Write", "WebSearch"] {
+        assert_eq!(denial(&codex, tool, &json!({})), None, "{tool}");
+    }
+    assert!(denial(&codex, "Read", &json!({})).is_some());
 }

@@ -11,6 +11,8 @@ mod inputs;
 mod purse;
 mod push;
 mod questions;
+mod sync;
+mod tools;
 mod watchdog;
 
 use std::sync::Arc;

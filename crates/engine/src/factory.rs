@@ -3,7 +3,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use lime_core::agents::InstructionLayer;
 use lime_core::governance::PriceTable;
 use lime_core::ports::{
     AgentProvider, Author, Clock, EventStream, InstructionSource, Live, RepoProvider, Storage, Workspaces,
@@ -35,7 +34,9 @@ pub(crate) struct Parts {
     pub(crate) providers: HashMap<ProviderId, Arc<dyn AgentProvider>>,
     pub(crate) repos: HashMap<RepoKind, Arc<dyn RepoProvider>>,
     pub(crate) workspaces: Option<Arc<dyn Workspaces>>,
-    pub(crate) instructions: Arc<dyn InstructionSource>,
+    /// None for what the storage has.
+    pub(crate) instructions: Option<Arc<dyn InstructionSource>>,
+    pub(crate) repository_instructions: bool,
     pub(crate) author: Author,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) prices: Arc<PriceTable>,
@@ -78,10 +79,18 @@ impl FactoryBuilder {
         self
     }
 
-    /// Where instructions are kept; there are none unless this is given.
+    /// Where instructions are kept; in the storage unless this is given.
     #[must_use]
     pub fn instructions(mut self, source: impl InstructionSource + 'static) -> Self {
-        self.0.instructions = Arc::new(source);
+        self.0.instructions = Some(Arc::new(source));
+        self
+    }
+
+    /// Whether agents are told what a repository's own files say to them, such as `AGENTS.md`, as
+    /// [`RepositoryConfig`](lime_core::repos::RepositoryConfig) has it; they are unless this is given.
+    #[must_use]
+    pub fn repository_instructions(mut self, told: bool) -> Self {
+        self.0.repository_instructions = told;
         self
     }
 
@@ -122,7 +131,8 @@ impl Factory {
             providers: HashMap::new(),
             repos: HashMap::new(),
             workspaces: None,
-            instructions: Arc::new(Vec::<InstructionLayer>::new()),
+            instructions: None,
+            repository_instructions: true,
             author: Author { name: "Assembly Lime".into(), email: "agent@assembly-lime.invalid".into() },
             clock: Arc::new(SystemClock),
             prices: Arc::new(PriceTable::shipped()),

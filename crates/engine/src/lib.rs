@@ -28,6 +28,7 @@ mod recorder;
 mod shelf;
 mod steps;
 mod submit;
+mod told;
 mod vault;
 mod worker;
 
@@ -37,5 +38,6 @@ pub use clock::SystemClock;
 pub use config::{KeepWorktree, WorkerConfig};
 pub use entropy::SystemEntropy;
 pub use factory::{Factory, FactoryBuilder};
+pub use told::Preview;
 pub use vault::{EnvValue, Rotated, Sealer, Vault};
 pub use worker::{RunningWorker, Worker};

@@ -283,7 +283,7 @@ impl Worker {
         drain: &CancellationToken,
         hand_back: &CancellationToken,
     ) {
-        let shelf = Arc::new(Shelf::new(self.factory.parts.storage.clone(), &claims));
+        let shelf = Arc::new(Shelf::new(self.factory.parts.clone(), &claims));
         for claim in claims {
             if drain.is_cancelled() || hand_back.is_cancelled() {
                 give_back(self.factory.storage(), &claim.lease).await;

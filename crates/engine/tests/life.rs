@@ -2,7 +2,7 @@
 
 mod support;
 
-use lime_core::agents::{InstructionLayer, LayerScope};
+use lime_core::agents::{InstructionLayer, LayerScope, LayerSource};
 use lime_core::planning::{Board, Ticket, Workflow};
 use lime_core::ports::{BranchState, EventLog, MockRepoProvider, RepoAccess};
 use lime_core::repos::{RepoKind, Worktree, WorktreeStatus};
@@ -126,15 +126,7 @@ async fn a_run_that_plans_changes_nothing() {
 
 #[tokio::test]
 async fn the_agent_is_told_the_ticket_and_the_instructions_in_order() {
-    let layer = InstructionLayer {
-        scope: LayerScope::Default,
-        source: "house rules".into(),
-        provider: None,
-        mode: None,
-        priority: 100,
-        enabled: true,
-        content_md: "Be brief.".into(),
-    };
+    let layer = InstructionLayer::new(LayerScope::Default, "house rules", "Be brief.");
     let ground = Ground::default();
     let scene = Scene::with([Play::work()], ground.clone(), |builder| {
         builder.repos(ground.clone()).workspaces(ground).instructions(vec![layer])
@@ -157,7 +149,7 @@ async fn the_agent_is_told_the_ticket_and_the_instructions_in_order() {
     assert_eq!(spec.request.run_id, run.id);
     let kept = run.value.instructions.unwrap();
     assert_eq!(kept.text, spec.instructions);
-    assert_eq!(kept.layers[1].source, format!("tickets {}", ticket.id));
+    assert_eq!(kept.layers[1].source, LayerSource::Ticket(ticket.id));
 
     let ticket = Lookup::get(&scene.storage, &scene.scope, ticket.id).await.unwrap();
     assert_eq!(ticket.branch.as_deref(), Some(&*format!("lime/run-{}", run.id)));

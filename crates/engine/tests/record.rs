@@ -49,7 +49,11 @@ async fn a_run_of_ten_events_takes_few_calls() {
             "insert worktree",
             "list approval policy",
             "budgets_in_force",
+            "layers",
+            "list repository configuration",
+            "insert repository configuration",
             "list project",
+            "list list of default tools",
             // What the first phase has to say, before the agent says something; then all the rest.
             "append",
             "heartbeat",
@@ -80,7 +84,16 @@ async fn runs_that_are_claimed_together_read_together() {
     }
     support::stop(worker).await;
     let calls = scene.watched.calls();
-    for once in ["list repository", "list approval policy", "budgets_in_force", "list project", "start"] {
+    for once in [
+        "list repository",
+        "list approval policy",
+        "budgets_in_force",
+        "layers",
+        "insert repository configuration",
+        "list project",
+        "list list of default tools",
+        "start",
+    ] {
         assert_eq!(calls.iter().filter(|call| *call == once).count(), 1, "{once} in {calls:?}");
     }
 }
@@ -148,7 +161,10 @@ async fn a_database_that_is_away_for_a_moment_costs_the_run_nothing() {
         "list repository",
         "insert worktree",
         "list approval policy",
+        "layers",
+        "list repository configuration",
         "list project",
+        "list list of default tools",
         "append",
         "insert code diff",
         "heartbeat",

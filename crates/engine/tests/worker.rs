@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lime_core::ports::{
-    Author, Changes, Claimant, CommitId, Handback, Queue, RepoAccess, WorkerName, Workspace, WorkspaceSpec,
-    Workspaces,
+    Author, Changes, Claimant, CommitId, CommittedFiles, FilesWanted, Handback, Queue, RepoAccess,
+    WorkerName, Workspace, WorkspaceSpec, Workspaces,
 };
 use lime_core::runs::{AgentRun, AttemptEnd, Failure, FailureKind, Lease, Outcome, RunStatus, StepStatus};
 use lime_core::{ErrorKind, Id};
@@ -186,6 +186,10 @@ impl Workspaces for Stuck {
 
     async fn adopt(&self, _: &WorkspaceSpec, _: &Workspace) -> lime_core::Result<Option<Workspace>> {
         panic!("there is no checkout to take over")
+    }
+
+    async fn committed_files(&self, _: &Workspace, _: &FilesWanted) -> lime_core::Result<CommittedFiles> {
+        panic!("there is no checkout to read")
     }
 
     async fn changes(&self, _: &Workspace) -> lime_core::Result<Changes> {

@@ -54,6 +54,7 @@ mod attempt;
 mod call;
 mod changes;
 mod failure;
+mod files;
 mod git;
 mod history;
 mod lock;

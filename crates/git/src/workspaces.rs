@@ -5,7 +5,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use lime_core::ports::{Author, Changes, CommitId, RepoAccess, Workspace, WorkspaceSpec, Workspaces};
+use lime_core::ports::{
+    Author, Changes, CommitId, CommittedFiles, FilesWanted, RepoAccess, Workspace, WorkspaceSpec, Workspaces,
+};
 use lime_core::{Error, ErrorKind, Result};
 use tracing::Instrument;
 
@@ -15,7 +17,7 @@ use crate::mirror::Mirror;
 use crate::names::{Branch, is_object_id};
 use crate::publish::Push;
 use crate::remote::Remote;
-use crate::{changes, failure, history, stage};
+use crate::{changes, failure, files, history, stage};
 
 const PREPARE: &str = "git.prepare";
 const ADOPT: &str = "git.adopt";
@@ -162,6 +164,21 @@ impl Workspaces for GitWorkspaces {
             Ok(whole.then(|| earlier.clone()))
         }
         .instrument(span)
+        .await
+    }
+
+    async fn committed_files(&self, workspace: &Workspace, wanted: &FilesWanted) -> Result<CommittedFiles> {
+        const FILES: &str = "git.files";
+        async {
+            let attempt = self.attempt(FILES, workspace)?;
+            if !is_object_id(&workspace.base_commit) {
+                let message = "this is not the full name of a commit";
+                return Err(Error::invalid(FILES, message).with("commit", &workspace.base_commit));
+            }
+            let _lock = attempt.lock(FILES).await?;
+            files::of(&self.git, &attempt, &workspace.base_commit, wanted).await
+        }
+        .instrument(tracing::info_span!("committed_files", checkout = %workspace.path.display()))
         .await
     }
 

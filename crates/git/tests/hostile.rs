@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lime_core::ErrorKind;
-use lime_core::ports::Workspaces;
+use lime_core::ports::{FilesWanted, WhyLeftOut, Workspaces};
 use support::{Place, diff_in, git, has_git, run, script, write};
 
 type Swap = fn(&Path, &Path);
@@ -323,6 +323,38 @@ async fn links_are_stored_and_not_followed() {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     place.workspaces.remove(&workspace).await.unwrap();
     assert!(outside.join("a").exists());
+}
+
+#[tokio::test]
+async fn links_in_a_commit_are_not_read_through() {
+    if !has_git() {
+        return;
+    }
+    let place = Place::new();
+    let outside = place.dir.path().join("outside");
+    write(outside.join("rules/a.md"), "secret\n");
+    let origin = place.origin(&[("docs/a.md", "1\n")]);
+    symlink("docs/a.md", origin.path.join("AGENTS.md")).unwrap();
+    symlink("/etc/passwd", origin.path.join("CLAUDE.md")).unwrap();
+    symlink(&outside, origin.path.join("rules")).unwrap();
+    write(origin.path.join("latin.md"), b"caf\xe9\n");
+    origin.commit(&[], "Links");
+    let workspace = place.prepare(&origin, "work").await;
+    let wanted = FilesWanted {
+        paths: ["AGENTS.md", "CLAUDE.md", "rules/a.md", "rules/*.md", "latin.md"].map(Into::into).to_vec(),
+        max_files: 9,
+        max_file_bytes: 99,
+        max_bytes: 99,
+    };
+    let found = place.workspaces.committed_files(&workspace, &wanted).await.unwrap();
+    assert_eq!(found.files, []);
+    let left_out: Vec<_> = found.left_out.iter().map(|left| (left.path.as_str(), left.why)).collect();
+    let expected = [
+        ("AGENTS.md", WhyLeftOut::NoFile),
+        ("CLAUDE.md", WhyLeftOut::NoFile),
+        ("latin.md", WhyLeftOut::NoText),
+    ];
+    assert_eq!(left_out, expected);
 }
 
 #[tokio::test]

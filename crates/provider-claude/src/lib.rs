@@ -6,7 +6,7 @@
 //!
 //! # What the agent may do
 //!
-//! - Its tools are those of the run's constraints, or a default set for building. Edits inside of the working folder
+//! - Its tools are those of the run's list, or a default set for building. Edits inside of the working folder
 //!   pass, outside of it they are denied, and so is what the CLI calls sensitive, such as `.git`. Other allowed
 //!   tools are approved beforehand; `Bash` is not confined by the CLI: what it may reach is the sandbox's matter.
 //! - A run that plans or reviews has no tools that edit, and only the commands of `Bash` that the CLI knows to read.

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolGrant, ToolPattern};
 use lime_core::runs::AgentMode;
 use lime_core::{Error, Result};
 use lime_provider_cli::path_within;
+use serde_json::Value;
 
 use crate::wire::{Call, Question};
 
@@ -22,6 +24,8 @@ const DEFAULT_TOOLS: &[&str] = &[
     "TodoWrite",
     "Write",
 ];
+/// What it may use if its list names it.
+const OTHER_TOOLS: &[&str] = &["LS", "MultiEdit", "NotebookRead", "Task", "WebFetch", "WebSearch"];
 /// Tools that change files; a run that plans or reviews has none of them.
 const EDITS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
 /// Tools on files, which are never approved beforehand: that would approve them outside of the work folder too.
@@ -34,8 +38,6 @@ const NEVER: &[&str] = &["workingDir", "safetyCheck"];
 const SHELL: &str = "Bash";
 const OUTSIDE: &str = "This run may not touch that: it is outside of the working folder, or sensitive. Work on the \
                        repository's own files.";
-/// The longest name of a tool with its pattern, in bytes.
-const MAX_TOOL: usize = 1_000;
 
 /// Which tools a run has, and what is answered when the CLI asks about a call.
 ///
@@ -45,7 +47,11 @@ const MAX_TOOL: usize = 1_000;
 ///   tell; a pattern is taken at its word in every mode.
 #[derive(Debug)]
 pub(crate) struct Permissions {
+    /// The tools that exist.
+    tools: Vec<String>,
+    /// What is approved of them beforehand.
     rules: Vec<Rule>,
+    list: Allowlist,
     may_change: bool,
 }
 
@@ -76,36 +82,43 @@ pub(crate) enum Decision {
 
 impl Permissions {
     /// The permissions of a run; fails with `Invalid` for a name that the CLI would read as something else.
-    pub(crate) fn new(mode: AgentMode, allowed: Option<&[String]>) -> Result<Self> {
+    pub(crate) fn new(mode: AgentMode, list: Allowlist) -> Result<Self> {
         let may_change = match mode {
             AgentMode::Implement | AgentMode::Bugfix => true,
             AgentMode::Plan | AgentMode::Review => false,
         };
-        let mut rules = Vec::new();
-        match allowed {
-            Some(tools) => {
-                for tool in tools {
-                    let rule = parse(tool)?;
-                    if !rules.contains(&rule) {
-                        rules.push(rule);
-                    }
+        let grants = list.grants().unwrap_or_default();
+        let mut tools: Vec<String> = Vec::new();
+        for name in names(&list, &grants)? {
+            let is_there = tools.iter().any(|known| known.eq_ignore_ascii_case(&name));
+            if !is_there && list.may_use(&name) && (may_change || !EDITS.contains(&name.as_str())) {
+                tools.push(name);
+            }
+        }
+        tools.sort_unstable();
+        let mut rules: Vec<Rule> = Vec::new();
+        for tool in &tools {
+            if !list.is_partial(tool) {
+                rules.push(Rule { text: tool.clone(), name: tool.len() });
+            }
+            // What several patterns allow only together, and what is ruled out, the check of each call tells.
+            if list.never().iter().any(|never| never.may_mean(tool)) {
+                continue;
+            }
+            let exact = grants.iter().filter_map(ToolGrant::exact);
+            for pattern in exact.filter(|pattern| pattern.tool().eq_ignore_ascii_case(tool)) {
+                let calls = &pattern.as_str()[pattern.tool().len()..];
+                if !matches!(calls, "" | "(*)") {
+                    rules.push(Rule { text: format!("{tool}{calls}"), name: tool.len() });
                 }
             }
-            None => rules
-                .extend(DEFAULT_TOOLS.iter().map(|tool| Rule { text: (*tool).to_owned(), name: tool.len() })),
         }
-        if !may_change {
-            rules.retain(|rule| !EDITS.contains(&rule.tool()));
-        }
-        Ok(Self { rules, may_change })
+        Ok(Self { tools, rules, list, may_change })
     }
 
     /// The tools that exist, separated by commas.
     pub(crate) fn tools(&self) -> String {
-        let mut tools: Vec<&str> = self.rules.iter().map(Rule::tool).collect();
-        tools.sort_unstable();
-        tools.dedup();
-        tools.join(",")
+        self.tools.join(",")
     }
 
     /// What is approved beforehand, separated by commas; no tool of which some calls need a person's leave.
@@ -129,19 +142,23 @@ impl Permissions {
     ///
     /// - Denies what lies outside of the working folder, and what the CLI calls sensitive, such as `.git`. Every
     ///   question about a tool on files is one of these.
-    pub(crate) fn decide(&self, question: &Question) -> Decision {
+    pub(crate) fn decide(&self, question: &Question, workdir: &Path) -> Decision {
         let tool = question.tool_name.as_deref().unwrap_or_default();
         let reason = question.decision_reason_type.as_deref().unwrap_or_default();
         if ON_FILES.contains(&tool) || question.blocked_path.is_some() || NEVER.contains(&reason) {
             return Decision::Deny(OUTSIDE.to_owned());
         }
-        let whole = |rule: &&Rule| rule.tool() == tool && rule.is_whole_tool();
-        match self.rules.iter().find(whole) {
-            Some(rule) if self.covers_all_of(rule) => Decision::Allow,
-            Some(_) => Decision::Deny(
+        let known = self.tools.iter().any(|known| known == tool);
+        if known && !self.may_change && tool == SHELL && !self.list.is_partial(tool) {
+            return Decision::Deny(
                 "This run may not change anything, so only commands that read are allowed.".to_owned(),
-            ),
-            None => Decision::Deny(self.not_allowed(tool)),
+            );
+        }
+        let input = question.input.as_ref().unwrap_or(&Value::Null);
+        match self.list.check(tool, input, workdir) {
+            Ok(()) if known => Decision::Allow,
+            Ok(()) => Decision::Deny(self.not_allowed(tool)),
+            Err(denied) => Decision::Deny(denied.to_string()),
         }
     }
 
@@ -154,13 +171,12 @@ impl Permissions {
             let path = ["file_path", "notebook_path", "path"].iter().find_map(field)?;
             return path_within(workdir, Path::new(path)).is_none().then(|| OUTSIDE.to_owned());
         }
-        let known = self.rules.iter().any(|rule| rule.tool() == call.tool);
+        let known = self.tools.iter().any(|tool| tool == call.tool);
         (!known).then(|| self.not_allowed(call.tool))
     }
 
     fn not_allowed(&self, tool: &str) -> String {
-        let rules: Vec<&str> = self.rules.iter().map(|rule| rule.text.as_str()).collect();
-        format!("This run may not use {tool} for that. It may use: {}.", rules.join(", "))
+        format!("This run may not use {tool}. It may use: {}.", self.tools.join(", "))
     }
 
     fn covers_all_of(&self, rule: &Rule) -> bool {
@@ -168,39 +184,57 @@ impl Permissions {
     }
 }
 
-/// Reads `Tool` or `Tool(pattern)`; a comma outside of the pattern would be read as the next tool.
-fn parse(text: &str) -> Result<Rule> {
-    let name = text.find('(').unwrap_or(text.len());
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let pattern = &text[name..];
-    let whole = pattern.is_empty() || (pattern.ends_with(')') && !pattern.contains(char::is_control));
-    if text.len() > MAX_TOOL
-        || !text.starts_with(|c: char| c.is_ascii_alphabetic())
-        || !text[..name].chars().all(is_word)
-        || !whole
-    {
-        return Err(Error::invalid(
-            "claude.start",
-            "constraints.allowedTools: a tool is a name, such as `Edit`, or a name with a pattern, such as `Bash(cargo test *)`",
-        )
-        .with("tool", text.chars().take(80).collect::<String>()));
+/// The names of the tools that a list may mean, as the CLI writes them.
+///
+/// - A list names a tool in any case; of a name with `*`, and without a list, those that the CLI is known to have.
+fn names(list: &Allowlist, grants: &BTreeSet<ToolGrant>) -> Result<Vec<String>> {
+    let known = || DEFAULT_TOOLS.iter().chain(OTHER_TOOLS);
+    if list.grants().is_none() {
+        return Ok(DEFAULT_TOOLS.iter().map(|tool| (*tool).to_owned()).collect());
     }
-    Ok(Rule { text: text.to_owned(), name })
+    let mut names = Vec::new();
+    for pattern in grants.iter().flat_map(ToolGrant::patterns) {
+        check_pattern(pattern)?;
+        let name = pattern.tool();
+        match known().find(|tool| tool.eq_ignore_ascii_case(name)) {
+            Some(tool) => names.push((*tool).to_owned()),
+            None if name == "*" => names.extend(DEFAULT_TOOLS.iter().map(|tool| (*tool).to_owned())),
+            None if name.contains('*') => {
+                names.extend(known().filter(|tool| pattern.may_mean(tool)).map(|tool| (*tool).to_owned()));
+            }
+            None => names.push(name.to_owned()),
+        }
+    }
+    Ok(names)
+}
+
+/// Checks what the CLI would read as something else: a comma outside of the brackets is the next tool.
+fn check_pattern(pattern: &ToolPattern) -> Result<()> {
+    let (text, name) = (pattern.as_str(), pattern.tool());
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*');
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*');
+    if starts && name.chars().all(is_word) && !text.contains(char::is_control) {
+        return Ok(());
+    }
+    let message =
+        "tools: a tool is a name, such as `Edit`, or a name with a pattern, such as `Bash(cargo test *)`";
+    Err(Error::invalid("claude.start", message).with("tool", text.chars().take(80).collect::<String>()))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use lime_core::governance::ToolLayer;
+    use serde_json::json;
 
     use super::*;
 
     fn permissions(mode: AgentMode, allowed: &[&str]) -> Permissions {
-        let allowed: Vec<String> = allowed.iter().map(|tool| (*tool).to_owned()).collect();
-        Permissions::new(mode, Some(&allowed)).unwrap()
+        Permissions::new(mode, Allowlist::parse(ToolLayer::Run, allowed).unwrap()).unwrap()
     }
 
     fn decide(permissions: &Permissions, question: Value) -> bool {
-        permissions.decide(&serde_json::from_value(question).unwrap()) == Decision::Allow
+        let question = serde_json::from_value(question).unwrap();
+        permissions.decide(&question, Path::new("/srv/app")) == Decision::Allow
     }
 
     #[test]
@@ -217,7 +251,7 @@ mod tests {
     #[test]
     fn whoever_plans_or_reviews_edits_nothing() {
         for mode in [AgentMode::Plan, AgentMode::Review] {
-            let default = Permissions::new(mode, None).unwrap();
+            let default = Permissions::new(mode, Allowlist::all()).unwrap();
             assert!(!default.tools().split(',').any(|tool| EDITS.contains(&tool)), "{}", default.tools());
             assert!(!default.approved(&[]).contains("Bash"), "{}", default.approved(&[]));
             assert_eq!(default.mode(), "default");
@@ -246,7 +280,7 @@ mod tests {
         let ask: Vec<ToolPattern> =
             ["Bash(git push *)", "Web*"].iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
         let builder = permissions(AgentMode::Implement, &["Bash", "WebFetch", "Task", "Bash(ls *)"]);
-        assert_eq!(builder.approved(&ask), "Task,Bash(ls *)");
+        assert_eq!(builder.approved(&ask), "Bash(ls *),Task");
     }
 
     #[test]
@@ -265,10 +299,29 @@ mod tests {
 
     #[test]
     fn names_that_would_be_read_otherwise_are_refused() {
-        for bad in ["", "Edit,Bash", "--model", "Bash(ls", "Bash(l\ns)", "a b", "(x)"] {
-            let allowed = [bad.to_owned()];
-            let refused = Permissions::new(AgentMode::Implement, Some(&allowed));
-            assert!(refused.is_err(), "{bad:?}");
+        for bad in ["Edit,Bash", "--model", "Bash(l\ns)", "a b"] {
+            let list = Allowlist::parse(ToolLayer::Run, &[bad]).unwrap();
+            assert!(Permissions::new(AgentMode::Implement, list).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_list_of_several_layers_is_said_as_far_as_the_cli_can_be_told() {
+        let list = |layer, tools: &[&str]| Allowlist::parse(layer, tools).unwrap();
+        let never = [ToolPattern::parse("Bash(git push *)").unwrap()];
+        let defaults = list(ToolLayer::Default, &["read", "bash", "edit", "mcp__*", "Web*"]);
+        let run = defaults.narrow(&list(ToolLayer::Run, &["Read", "Bash(git *)", "WebFetch", "Grep"]));
+        let told = Permissions::new(AgentMode::Implement, run.clone()).unwrap();
+        assert_eq!(told.tools(), "Bash,Read,WebFetch");
+        assert_eq!(told.approved(&[]), "Bash(git *),WebFetch");
+        let bash = |command: &str| json!({ "tool_name": "Bash", "input": { "command": command } });
+        assert!(decide(&told, bash("git log && git diff")) && !decide(&told, bash("git log; rm x")));
+        // What is ruled out of a tool, the CLI cannot be told: it asks about each call.
+        let run = run.narrow(&Allowlist::new(ToolLayer::Agent, None::<Vec<_>>, never));
+        let told = Permissions::new(AgentMode::Implement, run).unwrap();
+        assert_eq!(told.approved(&[]), "WebFetch");
+        assert!(decide(&told, bash("git log")) && !decide(&told, bash("git push")));
+        let all = permissions(AgentMode::Implement, &["*"]);
+        assert_eq!(all.tools(), Permissions::new(AgentMode::Implement, Allowlist::all()).unwrap().tools());
     }
 }

@@ -245,10 +245,17 @@ impl AgentProvider for ClaudeProvider {
         }
     }
 
+    fn reads(&self, path: &str) -> bool {
+        self.settings.project_settings && (path == "CLAUDE.md" || path.starts_with(".claude/"))
+    }
+
+    fn refuses_unlisted(&self) -> bool {
+        true
+    }
+
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
-        let allowed = constraints.and_then(|constraints| constraints.allowed_tools.as_deref());
-        let permissions = Permissions::new(spec.request.mode, allowed)?;
+        let permissions = Permissions::new(spec.request.mode, spec.tools.clone())?;
         let program = match self.program() {
             Ok(program) => program,
             Err(why) => return Ok(stillborn(FailureKind::MissingBinary, missing_binary(&why))),

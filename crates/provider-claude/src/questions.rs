@@ -132,7 +132,7 @@ impl Questions {
 
     fn permission(&mut self, id: &str, question: &Question) -> Heard {
         let input = question.input.as_ref().unwrap_or(&Value::Null);
-        match (self.permissions.decide(question), question.call()) {
+        match (self.permissions.decide(question, &self.workdir), question.call()) {
             (Decision::Deny(reason), _) => Heard::Answer(say::deny(id, &reason)),
             (Decision::Allow, Some(call)) if self.means(call) && !self.was_allowed(call) => {
                 self.ask(id, call, About::Permission(input.clone()))
@@ -164,6 +164,7 @@ impl Questions {
 
 #[cfg(test)]
 mod tests {
+    use lime_core::governance::Allowlist;
     use lime_core::runs::AgentMode;
     use serde_json::json;
 
@@ -171,7 +172,7 @@ mod tests {
 
     fn questions(ask: &[&str]) -> Questions {
         let ask = ask.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
-        let permissions = Permissions::new(AgentMode::Implement, None).unwrap();
+        let permissions = Permissions::new(AgentMode::Implement, Allowlist::all()).unwrap();
         Questions::new(ask, std::env::temp_dir(), permissions)
     }
 

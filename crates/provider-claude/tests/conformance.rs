@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task, spec};
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
 use lime_core::runs::Constraints;
 use lime_provider_claude::ClaudeProvider;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
@@ -100,10 +100,12 @@ impl AgentFixture for RealClaude {
         let constraints = Constraints {
             max_turns: (task == Task::TurnLimit).then_some(2),
             max_cost_cents: (task == Task::CostLimit).then_some(40),
-            allowed_tools: (task == Task::Unsupported).then(|| vec!["Edit,Bash".to_owned()]),
             ..Constraints::default()
         };
         spec.request.constraints = Some(constraints);
+        if task == Task::Unsupported {
+            spec.tools = Allowlist::parse(ToolLayer::Run, &["Edit,Bash"]).unwrap();
+        }
         spec.resume =
             (task == Task::UnknownSession).then(|| "11111111-2222-4333-8444-555555555555".to_owned());
         let ask = match task {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
 use lime_core::ports::{AgentProvider, AgentSession, SessionReport, SessionSpec, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Limit, Outcome, ToolStatus};
 use lime_provider_claude::ClaudeProvider;
@@ -356,8 +356,7 @@ async fn leave_never_goes_beyond_what_the_run_may_do() {
     let Some(stage) = Stage::set(script) else { return };
     let mut spec = stage.spec(AgentMode::Implement);
     spec.ask = patterns(&["Write"]);
-    spec.request.constraints.as_mut().unwrap().allowed_tools =
-        Some(vec!["Write".to_owned(), "Bash(cargo *)".to_owned()]);
+    spec.tools = Allowlist::parse(ToolLayer::Run, &["Write", "Bash(cargo *)"]).unwrap();
     let mut session = stage.provider(Some("dummy-key-of-a-test")).start(spec).await.unwrap();
     let (call, _) = question(&mut session).await;
     session.answer(&call, ToolAnswer::Allow).await;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Outcome, ToolStatus};
 use lime_core::{ErrorKind, Micros};
@@ -104,7 +104,7 @@ async fn the_command_says_what_the_spec_asks_for() {
     let constraints = spec.request.constraints.as_mut().unwrap();
     constraints.max_turns = Some(7);
     constraints.max_cost_cents = Some(205);
-    constraints.allowed_tools = Some(vec!["Edit".to_owned(), "Bash(cargo test *)".to_owned()]);
+    spec.tools = Allowlist::parse(ToolLayer::Run, &["Edit", "Bash(cargo test *)"]).unwrap();
     let instructions = spec.instructions.clone();
     let mut session = provider(&home).build().start(spec).await.unwrap();
     let events = all(&mut session).await;
@@ -308,7 +308,7 @@ async fn what_cannot_be_said_is_refused_at_once() {
     let mut long = spec(home.path(), AgentMode::Implement, "x");
     long.model = Some("m".repeat(200_000));
     let mut tool = spec(home.path(), AgentMode::Implement, "x");
-    tool.request.constraints.as_mut().unwrap().allowed_tools = Some(vec!["Edit,Bash".to_owned()]);
+    tool.tools = Allowlist::parse(ToolLayer::Run, &["Edit,Bash"]).unwrap();
     let name = with_env(spec(home.path(), AgentMode::Implement, "x"), "A=B", "c");
     for spec in [long, tool, name] {
         let refused = provider.start(spec).await.err().expect("it is refused");

@@ -73,7 +73,7 @@ const LIMITS: CliLimits = CliLimits {
 /// - What asks to leave the sandbox is declined, and is told as a denied call.
 /// - The repository's own Codex settings are not loaded, unless
 ///   [`project_settings`](crate::CodexBuilder::project_settings) says so.
-/// - `constraints.allowedTools`, in any case:
+/// - The run's list of tools, with names in any case:
 ///
 /// | names | what they allow |
 /// |---|---|
@@ -81,8 +81,8 @@ const LIMITS: CliLimits = CliLimits {
 /// | `Edit`, `MultiEdit`, `NotebookEdit`, `Write`, `apply_patch` | writing; without one the sandbox is read-only |
 /// | `Read`, `Glob`, `Grep`, `LS` | reading, which Codex does in its shell: `Invalid` without `Bash` |
 /// | `WebSearch`, `web_search` | the model provider's web search |
-/// | `view_image`, or any that reads | looking at a picture |
-/// | `Bash(git *)` and other patterns | `Invalid`: Codex cannot hold them |
+/// | `view_image`, `Read` | looking at a picture |
+/// | `Bash(git *)` and other patterns | the tool, if each of its calls is asked about; `Invalid` otherwise, and no web search |
 /// | others | nothing: Codex has no such tool |
 ///
 /// # Leave to make calls
@@ -242,9 +242,13 @@ impl AgentProvider for CodexProvider {
         Readiness::Ready(format!("Codex {version} at {}, with {from}", program.display()))
     }
 
+    fn reads(&self, path: &str) -> bool {
+        self.project_settings && path == "AGENTS.md"
+    }
+
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
         let constraints = spec.request.constraints.as_ref();
-        let tools = Tools::allowed(constraints)?.without_unaskable(&spec.ask);
+        let tools = Tools::granted(&spec.tools, &spec.ask)?.without_unaskable(&spec.ask);
         let sandbox = tools.sandbox(spec.request.mode);
         let limits = Limits::of(constraints);
         check_env(&spec.env)?;

@@ -20,16 +20,13 @@ fn constraints(task: Task) -> Option<Constraints> {
     match task {
         Task::TurnLimit => Some(Constraints { max_turns: Some(2), ..Constraints::default() }),
         Task::CostLimit => Some(Constraints { max_cost_cents: Some(1), ..Constraints::default() }),
-        Task::Unsupported => Some(Constraints {
-            allowed_tools: Some(vec!["Bash(git status *)".into()]),
-            ..Constraints::default()
-        }),
         Task::Edits
         | Task::Resumes
         | Task::Waits
         | Task::Fails
         | Task::UnknownSession
         | Task::NotReady
+        | Task::Unsupported
         | Task::DeniedTool
         | Task::Asks
         | Task::AsksInVain
@@ -62,6 +59,9 @@ fn stage(
     if task == Task::Asks {
         // Of Codex and the hook; its other processes are known by their command.
         spec.env.push(("MARK".into(), mark.clone().into()));
+    }
+    if task == Task::Unsupported {
+        spec.tools = place.with_tools(&["Bash(git status *)"]).tools;
     }
     if task == Task::UnknownSession {
         spec.resume = Some(THREAD.to_owned());

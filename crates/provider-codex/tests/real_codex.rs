@@ -157,10 +157,7 @@ async fn tools_that_are_not_allowed_are_not_there() {
     let Some((place, model, codex)) = codex(Script::text("Done.")) else {
         return;
     };
-    let mut spec = place.spec("Go.");
-    spec.request.constraints =
-        Some(lime_core::runs::Constraints { allowed_tools: Some(vec!["Edit".into()]), ..Default::default() });
-    play(&codex, spec).await;
+    play(&codex, place.with_tools(&["Edit"])).await;
     play(&codex, place.spec("Go.")).await;
     let offered: Vec<String> =
         model.requests().iter().map(|request| request.body["tools"].to_string()).collect();

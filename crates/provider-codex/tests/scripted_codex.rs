@@ -343,13 +343,9 @@ async fn what_is_missing_is_said() {
 async fn what_codex_cannot_do_is_refused() {
     let place = Place::new();
     let codex = place.scripted("", "").build();
-    let tools = |names: &[&str]| Constraints {
-        allowed_tools: Some(names.iter().map(|name| (*name).to_owned()).collect()),
-        ..Constraints::default()
-    };
     let mut moved = place.spec("Go.");
     moved.env = vec![("CODEX_HOME".into(), SecretString::from("/"))];
-    for spec in [place.limited(tools(&["Bash(git *)"])), place.limited(tools(&["Read"])), moved] {
+    for spec in [place.with_tools(&["Bash(git *)"]), place.with_tools(&["Read"]), moved] {
         match codex.start(spec).await {
             Ok(_) => panic!("it was started"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid, "{error}"),

@@ -95,6 +95,10 @@ impl AgentProvider for ReplayProvider {
         Readiness::Ready(format!("plays recordings, no model is called: {}", names.join(", ")))
     }
 
+    fn refuses_unlisted(&self) -> bool {
+        true
+    }
+
     /// What the request asks wrongly is an error here. What goes wrong with the agent or its folder is the session's
     /// outcome, so that it is told and recorded like every other end.
     async fn start(&self, spec: SessionSpec) -> Result<Box<dyn AgentSession>> {
@@ -112,7 +116,6 @@ impl AgentProvider for ReplayProvider {
             },
         };
         check_mode(recording, spec.request.mode)?;
-        check_tools(&spec)?;
         if !spec.workdir.is_dir() {
             return Ok(refused(spec, FailureKind::Workspace, "The folder to work in is not there."));
         }
@@ -145,18 +148,6 @@ fn check_mode(recording: &Recording, mode: AgentMode) -> Result<()> {
             step.line
         ))),
         (AgentMode::Plan | AgentMode::Review, None) | (AgentMode::Implement | AgentMode::Bugfix, _) => Ok(()),
-    }
-}
-
-/// A tool's name is all that can be judged here; a pattern such as `Bash(git *)` would be more than is kept.
-fn check_tools(spec: &SessionSpec) -> Result<()> {
-    let tools = spec.request.constraints.iter().filter_map(|limits| limits.allowed_tools.as_ref()).flatten();
-    match tools.into_iter().find(|tool| tool.contains(['(', '*'])) {
-        Some(pattern) => Err(invalid(format!(
-            "`{pattern}` in allowedTools is a pattern, and a recording knows tools by their whole names only; write \
-             the name"
-        ))),
-        None => Ok(()),
     }
 }
 

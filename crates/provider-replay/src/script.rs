@@ -1,10 +1,11 @@
 //! Turns a recording into the moments of one session. Pure: what it asks of the disk happens later.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 
 use lime_core::Micros;
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolPattern};
 use lime_core::ports::SessionSpec;
 use lime_core::runs::{AgentEvent, Constraints, Failure, Limit, MessageRole, Outcome, ToolStatus, Usage};
 use serde_json::{Value as Json, json};
@@ -66,6 +67,8 @@ pub(crate) fn script(recording: &Recording, spec: &SessionSpec) -> VecDeque<Mome
             run: spec.request.run_id.to_string(),
         },
         constraints: spec.request.constraints.clone().unwrap_or_default(),
+        tools: &spec.tools,
+        workdir: &spec.workdir,
         ask: &spec.ask,
         usage: Usage::default(),
         calls: 0,
@@ -94,6 +97,8 @@ struct Script<'a> {
     moments: VecDeque<Moment>,
     words: Words<'a>,
     constraints: Constraints,
+    tools: &'a Allowlist,
+    workdir: &'a Path,
     ask: &'a [ToolPattern],
     usage: Usage,
     calls: usize,
@@ -236,10 +241,8 @@ impl Script<'_> {
             duration_ms,
         };
         self.tell(step.wait, told(ToolStatus::Started, Some(input.clone()), None, None));
-        let listed = match &self.constraints.allowed_tools {
-            Some(allowed) => allowed.iter().any(|name| name == tool),
-            None => true,
-        };
+        let refusal = self.tools.check(tool, &input, self.workdir).err();
+        let listed = refusal.is_none();
         let asked = listed && self.ask.iter().any(|pattern| pattern.matches(tool, &input));
         if step.only_if.is_none() {
             self.last_call = match (listed, asked) {
@@ -248,8 +251,8 @@ impl Script<'_> {
                 (true, true) => LastCall::DependsOn(self.questions),
             };
         }
-        if !listed {
-            let output = Some(format!("The tool {tool} is not allowed in this run."));
+        if let Some(refusal) = refusal {
+            let output = Some(refusal.to_string());
             return self.tell(Duration::ZERO, told(ToolStatus::Denied, None, output, None));
         }
         if asked {

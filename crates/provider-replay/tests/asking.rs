@@ -8,9 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use lime_conformance::agent::spec;
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
 use lime_core::ports::{AgentProvider, AgentSession, SessionSpec, ToolAnswer};
-use lime_core::runs::{AgentEvent, Constraints, FailureKind, MessageRole, Outcome, ToolStatus};
+use lime_core::runs::{AgentEvent, FailureKind, MessageRole, Outcome, ToolStatus};
 use lime_provider_replay::ReplayProvider;
 
 use self::stage::{drain, failure, folder, recording, tools};
@@ -89,8 +89,7 @@ async fn what_nobody_is_asked_about_was_allowed_or_denied_by_the_runs_list() {
     let allowed = session.report().await;
     assert_eq!(allowed.outcome, Outcome::Succeeded { summary: Some("It is out.".into()) });
     let mut spec = asks(folder.path(), &["*"]);
-    spec.request.constraints =
-        Some(Constraints { allowed_tools: Some(vec!["Read".into()]), ..Constraints::default() });
+    spec.tools = Allowlist::parse(ToolLayer::Run, &["Read"]).unwrap();
     let mut session = start(PUSH, spec).await;
     drain(&mut *session).await;
     let denied = session.report().await;

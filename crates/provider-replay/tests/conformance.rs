@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where the behaviour does not hold")]
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, Stage, Task, spec};
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
 use lime_core::runs::{AgentMode, Constraints};
 use lime_provider_replay::{Recording, ReplayProvider};
 
@@ -53,14 +53,14 @@ impl AgentFixture for Recordings {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = spec(folder.path(), "Write the file.");
         let constraints = match task {
-            Task::DeniedTool | Task::AsksInVain => {
-                Constraints { allowed_tools: Some(vec!["Read".into()]), ..Default::default() }
-            }
             Task::TurnLimit => Constraints { max_turns: Some(1), ..Default::default() },
             Task::CostLimit => Constraints { max_cost_cents: Some(2), ..Default::default() },
             _ => Constraints::default(),
         };
         spec.request.constraints = Some(constraints);
+        if matches!(task, Task::DeniedTool | Task::AsksInVain) {
+            spec.tools = Allowlist::parse(ToolLayer::Run, &["Read"]).unwrap();
+        }
         if task == Task::Unsupported {
             spec.request.mode = AgentMode::Plan;
         }

@@ -3,10 +3,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use lime_core::agents::InstructionLayer;
 use lime_core::governance::{Approval, Decision, SealedStore, Sealing};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::ports::{
-    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Question, WorkerName,
+    Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, InstructionSource, Question,
+    RunTarget, WorkerName,
 };
 use lime_core::runs::Lease;
 use lime_core::{Editable, Entity, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -185,6 +187,13 @@ impl<S: SealedStore<E> + ?Sized, E: Sealing> SealedStore<E> for RedisQueue<S> {
 
     async fn insert_as(&self, scope: &Scope, id: Id<E>, value: E) -> Result<Stored<E>> {
         self.inner.insert_as(scope, id, value).await
+    }
+}
+
+#[async_trait]
+impl<S: InstructionSource + ?Sized> InstructionSource for RedisQueue<S> {
+    async fn layers(&self, scope: &Scope, target: RunTarget) -> Result<Vec<InstructionLayer>> {
+        self.inner.layers(scope, target).await
     }
 }
 

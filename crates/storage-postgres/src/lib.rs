@@ -28,6 +28,7 @@ mod error;
 mod events;
 mod fence;
 mod identities;
+mod instructions;
 mod listen;
 mod members;
 mod migrations;

@@ -6,14 +6,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lime_core::agents::{CustomInstruction, DefaultInstruction};
 use lime_core::governance::{
     Approval, ApprovalPolicy, ApprovalRule, ApprovalStatus, Budget, BudgetEntry, BudgetPeriod,
-    BudgetUnitKind, Decision, EntryKind,
+    BudgetUnitKind, Decision, DefaultTools, EntryKind,
 };
 use lime_core::identity::{ApiKey, Role, User, UserRole};
 use lime_core::planning::{Board, Project, Ticket};
 use lime_core::ports::{EventLog, Queue, Settlement};
-use lime_core::repos::{CodeDiff, Repository, Worktree, WorktreeStatus};
+use lime_core::repos::{CodeDiff, Repository, RepositoryConfig, Worktree, WorktreeStatus};
 use lime_core::runs::{
     AgentEvent, AgentMode, AgentRun, AttemptEnd, Effect, EffectKind, EffectStatus, FailureKind, MessageRole,
     Outcome, RunAttempt, RunInput, RunStatus, RunStep, StepKind, StepStatus, StopReason, ToolCall,
@@ -212,6 +213,34 @@ const ASKED: &[(&str, &str, &[&str])] = &[
         &["tenant_id set_id key", "tenant_id set_id", "tenant_id key_id"],
     ),
     (
+        "custom_instructions",
+        "id tenant_id scope_type scope_id mode content_md priority enabled created_at project_id repository_id \
+         ticket_id scope content_sha256",
+        &[
+            "tenant_id scope_type scope_id mode priority",
+            "tenant_id scope_type scope_id enabled",
+            "tenant_id mode",
+            "tenant_id project_id",
+            "tenant_id repository_id",
+            "tenant_id ticket_id",
+        ],
+    ),
+    (
+        "default_agent_instructions",
+        "id tenant_id provider content_md enabled created_at content_sha256",
+        &["tenant_id provider", "tenant_id enabled"],
+    ),
+    (
+        "default_agent_tools",
+        "id tenant_id provider allowed_tools_json denied_tools_json enabled created_at",
+        &["tenant_id provider", "tenant_id enabled"],
+    ),
+    (
+        "repository_configs",
+        "id tenant_id repository_id config_path config_sha config last_synced_at sync_error created_at updated_at",
+        &["tenant_id repository_id"],
+    ),
+    (
         "run_inputs",
         "id tenant_id run_id user_id text attempt_id delivered_at created_at",
         &["tenant_id run_id"],
@@ -355,6 +384,10 @@ async fn tables_do_what_their_entities_declare() {
     holds::<RunInput>(&storage).await;
     holds::<Budget>(&storage).await;
     holds::<BudgetEntry>(&storage).await;
+    holds::<CustomInstruction>(&storage).await;
+    holds::<DefaultInstruction>(&storage).await;
+    holds::<DefaultTools>(&storage).await;
+    holds::<RepositoryConfig>(&storage).await;
 }
 
 async fn knows(storage: &PgStorage, constraint: &str, words: impl IntoIterator<Item = &'static str>) {
@@ -387,6 +420,8 @@ async fn the_words_that_columns_take_are_the_cores() {
     knows(storage, "project_budgets_period_check", BudgetPeriod::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "project_budgets_unit_check", BudgetUnitKind::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "budget_entries_kind_check", EntryKind::ALL.iter().map(|word| word.as_str())).await;
+    let modes = AgentMode::ALL.iter().map(|word| word.as_str()).chain([CustomInstruction::ANY]);
+    knows(storage, "custom_instructions_mode_check", modes).await;
     knows(storage, "effects_kind_check", EffectKind::ALL.iter().map(|word| word.as_str())).await;
     knows(storage, "effects_status_check", EffectStatus::ALL.iter().map(|word| word.as_str())).await;
 }

@@ -14,6 +14,7 @@ mod dead_letters;
 mod doctor;
 mod follow;
 mod ground;
+mod instructions;
 mod keys;
 mod lists;
 mod refusals;

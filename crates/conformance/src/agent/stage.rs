@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lime_core::Id;
+use lime_core::governance::Allowlist;
 use lime_core::ports::{AgentProvider, SessionSpec};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRunRequest};
 
@@ -132,6 +133,7 @@ pub fn spec(workdir: impl Into<PathBuf>, prompt: impl Into<String>) -> SessionSp
         instructions: String::new(),
         model: None,
         resume: None,
+        tools: Allowlist::all(),
         ask: Vec::new(),
         env: Vec::new(),
     }

@@ -11,6 +11,7 @@ pub mod ends;
 pub mod entities;
 pub mod events;
 pub mod inputs;
+pub mod instructions;
 pub mod leases;
 pub mod limits;
 pub mod line;
@@ -81,6 +82,15 @@ list! { $
         a_worktree_comes_back_as_it_was
         a_code_diff_comes_back_as_it_was
         an_approval_policy_comes_back_as_it_was;
+    instructions:
+        a_custom_instruction_comes_back_as_it_was
+        instructions_have_rules
+        a_default_instruction_comes_back_as_it_was
+        default_tools_come_back_as_they_were
+        a_repository_config_comes_back_as_it_was
+        a_run_has_the_layers_of_what_it_is_about
+        a_layer_says_where_it_comes_from
+        instructions_go_with_what_they_are_for;
     work:
         a_step_comes_back_as_it_was
         a_tool_call_comes_back_as_it_was

@@ -191,6 +191,7 @@ pub async fn a_run_comes_back_as_it_was(storage: Subject) {
             source: "custom_instructions 1".into(),
             priority: 100,
             sha256: "ab".into(),
+            bytes: Some(9),
         }],
         sha256: "cd".into(),
         text: "Be brief.".into(),

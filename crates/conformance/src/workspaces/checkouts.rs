@@ -1,7 +1,7 @@
 //! Making a checkout, looking at what has changed in it, removing it.
 
 use lime_core::ErrorKind;
-use lime_core::ports::WorkspaceSpec;
+use lime_core::ports::{CommittedFiles, FilesWanted, WhyLeftOut, WorkspaceSpec};
 
 use super::{Fixture, commit, head, prepared, spec};
 
@@ -53,6 +53,77 @@ pub async fn prepare_says_where_the_branch_was<F: Fixture>(fixture: &F) {
     let workspace = prepared(fixture, &origin, "work").await;
     assert_eq!(workspace.branch_was, Some(there));
     assert_eq!(fixture.read(&workspace, "b").await, None, "the checkout is not of the base");
+}
+
+/// `committed_files`: as they were committed, whatever an agent has written since.
+pub async fn committed_files_are_those_of_the_commit<F: Fixture>(fixture: &F) {
+    let files = [
+        ("AGENTS.md", "é\r\n"),
+        ("sub/AGENTS.md", "no"),
+        ("rules/b.md", "b"),
+        ("rules/a.md", "a"),
+        ("rules/c.txt", "no"),
+        ("rules/x/d.md", "no"),
+    ];
+    let origin = fixture.origin(&files).await;
+    let workspace = prepared(fixture, &origin, "work").await;
+    fixture.write(&workspace, "AGENTS.md", Some("written by an agent")).await;
+    fixture.write(&workspace, "CLAUDE.md", Some("written by an agent")).await;
+    fixture.write(&workspace, "rules/a.md", None).await;
+    fixture.git(&workspace, &["add", "-A"]).await;
+    fixture.git(&workspace, &["commit", "-q", "-m", "The agent's own"]).await;
+    let found = fixture.workspaces().committed_files(&workspace, &wanted()).await.unwrap();
+    let found: Vec<_> = found.files.iter().map(|file| (file.path.as_str(), file.content.as_str())).collect();
+    assert_eq!(found, [("AGENTS.md", "é\r\n"), ("rules/a.md", "a"), ("rules/b.md", "b")]);
+}
+
+/// `committed_files`: only plain files in UTF-8 without NUL, and no more than is wanted.
+pub async fn committed_files_leave_out_what_cannot_be_told<F: Fixture>(fixture: &F) {
+    let long = "x".repeat(101);
+    let most = "x".repeat(100);
+    let files = [
+        ("AGENTS.md", &*long),
+        ("CLAUDE.md/is/a", "folder"),
+        ("rules/a.md", "a\0b"),
+        ("rules/b.md", &*most),
+        ("rules/c.md", &*most),
+        ("rules/d.md", "d"),
+        ("rules/e.md", "e"),
+    ];
+    let origin = fixture.origin(&files).await;
+    let workspace = prepared(fixture, &origin, "work").await;
+    let found = fixture.workspaces().committed_files(&workspace, &wanted()).await.unwrap();
+    let told: Vec<_> = found.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(told, ["rules/b.md", "rules/d.md"]);
+    let mut left_out: Vec<_> = found.left_out.iter().map(|left| (left.path.as_str(), left.why)).collect();
+    left_out.sort_unstable();
+    assert_eq!(
+        left_out,
+        [
+            ("AGENTS.md", WhyLeftOut::TooLong),
+            ("CLAUDE.md", WhyLeftOut::NoFile),
+            ("rules/a.md", WhyLeftOut::NoText),
+            ("rules/c.md", WhyLeftOut::TooMany),
+            ("rules/e.md", WhyLeftOut::TooMany),
+        ]
+    );
+}
+
+/// `committed_files`: a path where nothing is gives nothing.
+pub async fn committed_files_may_be_none<F: Fixture>(fixture: &F) {
+    let origin = fixture.origin(&[("rules", "a file")]).await;
+    let workspace = prepared(fixture, &origin, "work").await;
+    let found = fixture.workspaces().committed_files(&workspace, &wanted()).await.unwrap();
+    assert_eq!(found, CommittedFiles::default());
+}
+
+fn wanted() -> FilesWanted {
+    FilesWanted {
+        paths: ["AGENTS.md", "CLAUDE.md", "rules/*.md"].map(Into::into).to_vec(),
+        max_files: 3,
+        max_file_bytes: 100,
+        max_bytes: 110,
+    }
 }
 
 /// `WorkspaceSpec::attempt`: two attempts of a run never share a checkout.

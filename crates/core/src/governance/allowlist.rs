@@ -102,11 +102,17 @@ pub enum WhyDenied {
 }
 
 /// Names of agents' own for tools that lists name otherwise: all that a call of the first is known by.
+///
+/// - Both ways where the tools can do the same, since a question about a call may have either name.
 const KNOWN_AS: &[&[&str]] = &[
     &["shell", "exec_command", "Bash"],
     &["exec_command", "shell", "Bash"],
+    &["Bash", "shell", "exec_command"],
     &["apply_patch", "Edit", "MultiEdit", "NotebookEdit", "Write"],
+    &["Edit", "apply_patch"],
+    &["Write", "apply_patch"],
     &["web_search", "WebSearch"],
+    &["WebSearch", "web_search"],
     &["view_image", "Read"],
 ];
 
@@ -183,6 +189,32 @@ impl Allowlist {
         Some(lists.fold(first, |grants: BTreeSet<ToolGrant>, list| {
             grants.iter().flat_map(|grant| list.iter().filter_map(|pattern| grant.and(pattern))).collect()
         }))
+    }
+
+    /// Whether some call of a tool may be made; which, [`check`](Allowlist::check) says of each.
+    pub fn may_use(&self, tool: &str) -> bool {
+        let ruled_out = |never: &ToolPattern| never.calls().is_none() && is_known(tool, never);
+        let listed = |layer: &Layer| {
+            layer.may.as_ref().is_none_or(|may| may.iter().any(|pattern| is_known(tool, pattern)))
+        };
+        self.0.iter().all(|layer| listed(layer) && !layer.never.iter().any(ruled_out))
+    }
+
+    /// Whether a tool may be used and not all of its calls may be made.
+    pub fn is_partial(&self, tool: &str) -> bool {
+        let partly = |layer: &Layer| {
+            let mut own = layer.may.iter().flatten().filter(|pattern| is_known(tool, pattern)).peekable();
+            let some = own.peek().is_some() && own.all(|pattern| pattern.calls().is_some());
+            some || layer.never.iter().any(|never| never.calls().is_some() && is_known(tool, never))
+        };
+        self.may_use(tool) && self.0.iter().any(partly)
+    }
+
+    /// The tools of which some calls may be made and others not: an agent must ask about each call beforehand.
+    pub fn asked(&self) -> BTreeSet<ToolPattern> {
+        let patterns = self.0.iter().flat_map(|layer| layer.may.iter().flatten().chain(&layer.never));
+        let partial = patterns.filter(|pattern| pattern.calls().is_some());
+        partial.filter_map(|pattern| ToolPattern::parse(pattern.tool()).ok()).collect()
     }
 
     /// What is never called, whatever is granted.

@@ -8,6 +8,7 @@ mod api_keys;
 mod approvals;
 mod budgets;
 mod identities;
+mod instructions;
 mod life;
 mod line;
 mod log;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::Result;
-use crate::governance::ToolPattern;
+use crate::governance::{Allowlist, ToolPattern};
 use crate::runs::{AgentEvent, AgentRunRequest, Denial, Outcome, ProviderId, Usage};
 
 /// Starts agents of one kind: Claude, Codex, or one of your own.
@@ -21,6 +21,18 @@ pub trait AgentProvider: Send + Sync {
     ///
     /// - Quick and without a network call: the program is there, a key is there.
     async fn readiness(&self) -> Readiness;
+
+    /// Whether its agents read this file of a repository by themselves, such as `AGENTS.md`: it is not told them again.
+    fn reads(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Whether what its agents are started with keeps them from calling any tool that is not on the run's list.
+    ///
+    /// - An agent that is not kept from it is stopped when such a call begins.
+    fn refuses_unlisted(&self) -> bool {
+        false
+    }
 
     /// Starts an agent on its task.
     ///
@@ -55,6 +67,11 @@ pub struct SessionSpec {
     pub model: Option<String>,
     /// The session to go on with, by the id that the provider gave it.
     pub resume: Option<String>,
+    /// The tools that it may call; those that the provider gives it, if there is no list.
+    ///
+    /// - What can be said of it beforehand is said to the agent's program; the rest is in `ask`, and whoever answers
+    ///   checks each call.
+    pub tools: Allowlist,
     /// The tool calls that the agent must ask about before it makes them, where its provider lets it make them at all.
     pub ask: Vec<ToolPattern>,
     /// More variables for the agent's environment.

@@ -34,7 +34,10 @@ pub use queue::{
 };
 pub use repo::{BranchState, RepoAccess, RepoDescription, RepoProvider};
 pub use storage::Storage;
-pub use workspace::{Author, Changes, CommitId, Workspace, WorkspaceSpec, Workspaces};
+pub use workspace::{
+    Author, Changes, CommitId, CommittedFile, CommittedFiles, FilesWanted, LeftOut, WhyLeftOut, Workspace,
+    WorkspaceSpec, Workspaces,
+};
 
 #[cfg(feature = "mocks")]
 pub use self::{

@@ -1,10 +1,11 @@
+use crate::agents::{CustomInstruction, DefaultInstruction};
 use crate::governance::{
-    Approval, ApprovalPolicy, Budget, BudgetEntry, EnvVar, EnvVarSet, SealedStore, TenantKey,
+    Approval, ApprovalPolicy, Budget, BudgetEntry, DefaultTools, EnvVar, EnvVarSet, SealedStore, TenantKey,
 };
 use crate::identity::{ApiKey, Role, Tenants, User, UserRole};
 use crate::planning::{Board, Project, Ticket};
-use crate::ports::{ApiKeys, Approvals, Budgets, EventLog, Identities, Queue};
-use crate::repos::{CodeDiff, Repository, Worktree};
+use crate::ports::{ApiKeys, Approvals, Budgets, EventLog, Identities, InstructionSource, Queue};
+use crate::repos::{CodeDiff, Repository, RepositoryConfig, Worktree};
 use crate::runs::{AgentRun, Effect, RunAttempt, RunInput, RunStep, ToolCall};
 use crate::{Lookup, Store};
 
@@ -20,6 +21,7 @@ pub trait Storage:
     + ApiKeys
     + Identities
     + Budgets
+    + InstructionSource
     + Store<User>
     + Store<Role>
     + Store<UserRole>
@@ -40,6 +42,10 @@ pub trait Storage:
     + SealedStore<EnvVar>
     + Store<Budget>
     + Lookup<BudgetEntry>
+    + Store<CustomInstruction>
+    + Store<DefaultInstruction>
+    + Store<DefaultTools>
+    + Store<RepositoryConfig>
     + Lookup<Approval>
     + Lookup<AgentRun>
     + Lookup<RunAttempt>
@@ -54,6 +60,7 @@ impl<T> Storage for T where
         + ApiKeys
         + Identities
         + Budgets
+        + InstructionSource
         + Store<User>
         + Store<Role>
         + Store<UserRole>
@@ -74,6 +81,10 @@ impl<T> Storage for T where
         + SealedStore<EnvVar>
         + Store<Budget>
         + Lookup<BudgetEntry>
+        + Store<CustomInstruction>
+        + Store<DefaultInstruction>
+        + Store<DefaultTools>
+        + Store<RepositoryConfig>
         + Lookup<Approval>
         + Lookup<AgentRun>
         + Lookup<RunAttempt>

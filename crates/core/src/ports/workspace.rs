@@ -7,6 +7,7 @@ use crate::identity::Tenant;
 use crate::ports::RepoAccess;
 use crate::repos::{DiffStats, Repository};
 use crate::runs::{AgentRun, RunAttempt};
+use crate::words::words;
 use crate::{Id, Result};
 
 /// A commit by its full name in hexadecimal.
@@ -28,6 +29,13 @@ pub trait Workspaces: Send + Sync {
     /// - The earlier attempt must have ended by itself, so that nobody writes there any more.
     /// - `None` if it is not there, not whole, or another run's; then a fresh one is to be made.
     async fn adopt(&self, spec: &WorkspaceSpec, earlier: &Workspace) -> Result<Option<Workspace>>;
+
+    /// Some files of the commit that the checkout started from, in the order of the paths; of one pattern by their names.
+    ///
+    /// - As they were committed, whatever an agent has written in the checkout since.
+    /// - Only plain files in UTF-8 without NUL, and no more than is wanted; what else is there at these paths is left
+    ///   out with its reason. A path where nothing is gives nothing. No link is followed.
+    async fn committed_files(&self, workspace: &Workspace, wanted: &FilesWanted) -> Result<CommittedFiles>;
 
     /// What has changed since the base, files that git does not know yet included.
     ///
@@ -90,6 +98,63 @@ pub struct Workspace {
     pub base_commit: CommitId,
     /// Where the branch was in the repository; `None` if it was not there.
     pub branch_was: Option<CommitId>,
+}
+
+/// Which files of a commit are wanted, and how much of them at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesWanted {
+    /// Paths from the top of the repository, such as `AGENTS.md`; `rules/*.md` is every file of that folder whose name
+    /// ends so.
+    pub paths: Vec<String>,
+    /// The most files.
+    pub max_files: usize,
+    /// The most bytes of a file.
+    pub max_file_bytes: usize,
+    /// The most bytes of all files together.
+    pub max_bytes: usize,
+}
+
+/// The files of a commit that were wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommittedFiles {
+    /// What can be read.
+    pub files: Vec<CommittedFile>,
+    /// What is there and cannot.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommittedFile {
+    /// The path from the top of the repository.
+    pub path: String,
+    /// All of it.
+    pub content: String,
+}
+
+/// Something in a commit that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// The path from the top of the repository.
+    pub path: String,
+    /// Why.
+    pub why: WhyLeftOut,
+}
+
+words! {
+    /// Why a file of a commit is left out.
+    pub enum WhyLeftOut: "why" {
+        /// It is a symbolic link, a submodule or a folder.
+        NoFile = "no_file",
+        /// It is not UTF-8, or has a NUL in it.
+        NoText = "no_text",
+        /// It has more bytes than a file may have.
+        TooLong = "too_long",
+        /// With it there would be more files, or bytes of all of them, than there may be.
+        TooMany = "too_many",
+    }
 }
 
 /// What has changed.

@@ -79,6 +79,8 @@ words! {
         Loop = "loop",
         /// A budget had not enough left.
         Budget = "budget",
+        /// The agent called a tool that it may not, and could not be kept from it.
+        Tools = "tools",
     }
 }
 
@@ -212,6 +214,8 @@ words! {
         Looping = "looping",
         /// A budget had not enough left for it (ours).
         MaxBudget = "max_budget",
+        /// It called a tool that it may not, and could not be kept from it (ours).
+        ToolDenied = "tool_denied",
     }
 }
 
@@ -226,6 +230,7 @@ impl From<&Outcome> for StopReason {
             Outcome::Limited(Limit::Silence) => Self::Hung,
             Outcome::Limited(Limit::Loop) => Self::Looping,
             Outcome::Limited(Limit::Budget) => Self::MaxBudget,
+            Outcome::Limited(Limit::Tools) => Self::ToolDenied,
             Outcome::Failed(failure) => match failure.kind {
                 FailureKind::ContextFull | FailureKind::OutputLimit => Self::MaxTokensExceeded,
                 FailureKind::WorkerLost => Self::WorkerLost,

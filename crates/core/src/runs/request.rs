@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::governance::{Allowlist, ToolLayer};
 use crate::identity::Tenant;
 use crate::planning::{Project, Ticket};
 use crate::repos::Repository;
@@ -156,7 +157,8 @@ pub struct Constraints {
     /// The most money that the agent may use, in cents; it can be passed by one call in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost_cents: Option<i64>,
-    /// The tools that the agent may use; those of the provider's defaults, if absent.
+    /// The tools that the agent may use, such as `Read` or `Bash(git *)`, of those that the tenant's defaults leave it;
+    /// all of these, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_tools: Option<Vec<String>>,
     /// The most turns that the agent may take (ours, from 001 `maxTurns`).
@@ -165,7 +167,7 @@ pub struct Constraints {
 }
 
 impl Constraints {
-    /// Checks that every limit given is above 0.
+    /// Checks that every limit given is above 0, and that the tools are named as they can be.
     pub fn validate(&self) -> Result<(), Invalid> {
         for (field, zero) in [
             ("constraints.timeBudgetSec", self.time_budget_sec == Some(0)),
@@ -176,6 +178,15 @@ impl Constraints {
                 return Err(Invalid::new(field, "must be above 0"));
             }
         }
-        Ok(())
+        self.tools().map(|_| ())
+    }
+
+    /// The run's own list of tools.
+    pub fn tools(&self) -> Result<Allowlist, Invalid> {
+        match &self.allowed_tools {
+            Some(tools) => Allowlist::parse(ToolLayer::Run, tools)
+                .map_err(|invalid| Invalid::new("constraints.allowedTools", invalid.rule)),
+            None => Ok(Allowlist::all()),
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lime_core::agents::{InstructionLayer, LayerScope, ResolvedInstructions};
 use lime_core::governance::{ToolPattern, UnknownPrice, asked_tools};
 use lime_core::planning::Ticket;
 use lime_core::ports::{Progress, RunTarget, SessionSpec};
@@ -16,9 +15,11 @@ use super::checkout::Checkout;
 use super::earlier::Earlier;
 use super::purse::Purse;
 use super::questions::Questions;
+use super::tools::Tools;
 use super::watchdog::{Reached, Watchdog};
 use crate::patience::persist;
 use crate::recorder::Recorder;
+use crate::told;
 
 /// What an agent is told that was interrupted.
 const GO_ON: &str = "You were interrupted. Go on from where you stopped.";
@@ -30,6 +31,7 @@ pub(super) struct Dialogue {
     instructions: String,
     model: Option<String>,
     ask: Vec<ToolPattern>,
+    pub(super) tools: Tools,
     pub(super) start: Start,
     /// What people said that agents have heard; another session knows nothing of it.
     pub(super) said: Vec<String>,
@@ -148,22 +150,23 @@ impl Attempt {
         let (scope, run) = (self.claim.scope(), &self.claim.run);
         let storage = &*self.parts.storage;
         let (policies, budgets) = tokio::try_join!(self.shelf.policies(&scope), self.shelf.budgets(&scope))?;
-        let target = RunTarget {
-            project_id: run.project_id,
-            repository_id: run.repository_id,
-            ticket_id: run.ticket_id,
+        let written = self.shelf.layers(&scope, RunTarget::from(&run.value)).await?;
+        let ticket: Option<Stored<Ticket>> = match run.ticket_id {
+            Some(ticket) => Some(persist(|| Lookup::get(storage, &scope, ticket)).await?),
+            None => None,
         };
-        let mut layers = self.parts.instructions.layers(&scope, target).await?;
-        if let Some(ticket) = run.ticket_id {
-            let ticket = persist(|| Lookup::get(storage, &scope, ticket)).await?;
-            layers.push(ticket_layer(&ticket));
-        }
-        let instructions = ResolvedInstructions::resolve(&layers, &run.provider, run.mode);
+        let config = self.repository_config(recorder, checkout).await?;
+        let instructions = self.parts.resolve(run, &written, ticket.as_ref(), config.as_deref())?;
         let text = instructions.text.clone();
         let model = match &run.model {
             Some(model) => Some(model.clone()),
             None => self.shelf.project(&scope, run.project_id).await?.config.model.clone(),
         };
+        let tools = told::tools(run, self.shelf.default_tools(&scope).await?.iter())?;
+        let provider = self.parts.providers.get(&run.provider);
+        let refuses_unlisted = provider.is_some_and(|provider| provider.refuses_unlisted());
+        let mut ask = asked_tools(&policies, run.project_id);
+        ask.extend(tools.asked());
         recorder.progress(Progress {
             instructions: Some(instructions),
             branch: Some(checkout.workspace.branch.clone()),
@@ -179,7 +182,8 @@ impl Attempt {
             instructions: text,
             purse: Purse::new(run, &budgets, unknown, model.clone(), used),
             model,
-            ask: asked_tools(&policies, run.project_id),
+            ask,
+            tools: Tools::new(tools, checkout.workspace.path.clone(), refuses_unlisted),
             start: self.start(&checkout.workspace.path, checkout.adopted, earlier).await?,
             said: std::mem::take(&mut earlier.said),
             inputs: std::mem::take(&mut earlier.inputs),
@@ -251,22 +255,9 @@ impl Attempt {
             instructions: dialogue.instructions.clone(),
             model: dialogue.model.clone(),
             resume: dialogue.start.session().cloned(),
+            tools: dialogue.tools.list.clone(),
             ask: dialogue.ask.clone(),
             env: Vec::new(),
         })
-    }
-}
-
-/// What the ticket says, as the layer of the ticket: before what was written for its agents.
-fn ticket_layer(ticket: &Stored<Ticket>) -> InstructionLayer {
-    let description = ticket.description_md.as_deref().unwrap_or_default();
-    InstructionLayer {
-        scope: LayerScope::Ticket,
-        source: format!("tickets {}", ticket.id),
-        provider: None,
-        mode: None,
-        priority: i32::MAX,
-        enabled: true,
-        content_md: format!("# Ticket: {}\n\n{description}", ticket.title),
     }
 }

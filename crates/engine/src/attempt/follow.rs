@@ -48,9 +48,15 @@ impl Attempt {
                         }
                         // The store's own words on questions and states are what is recorded.
                         AgentEvent::Approval { .. } | AgentEvent::Status { .. } => {}
+                        event if dialogue.tools.is_settled(&event) => {}
                         event => {
                             counted = matches!(event, AgentEvent::Usage(_));
+                            let violation = dialogue.tools.hear(&event);
                             self.note(recorder, checkout, dialogue, event).await?;
+                            if let Some(violation) = violation {
+                                recorder.take(violation.denied).await?;
+                                wanted = Some(violation.reached);
+                            }
                             wanted = wanted
                                 .or_else(|| dialogue.overspent(&self.claim.run.constraints, recorder.usage()));
                         }

@@ -112,6 +112,12 @@ impl Attempt {
             summary,
             payload: payload.unwrap_or_default(),
         };
+        if call.scope.as_str() == ActionScope::TOOL
+            && let Err(denied) = dialogue.tools.check(&call.action, &call.payload)
+        {
+            session.answer(&call.call_id, ToolAnswer::Deny(denied.to_string())).await;
+            return Ok(());
+        }
         if dialogue.questions.is_open(&call) {
             dialogue.questions.waiting.push_back(call);
             return Ok(());

@@ -55,6 +55,10 @@ pub struct Stub {
     plays: Arc<Mutex<VecDeque<Play>>>,
     ground: Ground,
     seen: Arc<Mutex<Seen>>,
+    /// The file that its agents read by themselves.
+    reads: Option<&'static str>,
+    /// Its agents cannot call what is not on the run's list.
+    refuses_unlisted: bool,
 }
 
 /// What agents were given.
@@ -125,7 +129,17 @@ pub fn tool(call_id: &str, status: ToolStatus, output: Option<&str>) -> Act {
 impl Stub {
     pub fn new(plays: impl IntoIterator<Item = Play>, ground: Ground) -> Self {
         let plays = Arc::new(Mutex::new(plays.into_iter().collect()));
-        Self { plays, ground, seen: Arc::default() }
+        Self { plays, ground, seen: Arc::default(), reads: None, refuses_unlisted: false }
+    }
+
+    /// The same, with agents that read a file by themselves.
+    pub fn reading(self, path: &'static str) -> Self {
+        Self { reads: Some(path), ..self }
+    }
+
+    /// The same, with agents that cannot call what is not on the run's list.
+    pub fn refusing(self) -> Self {
+        Self { refuses_unlisted: true, ..self }
     }
 
     /// What the sessions were started with.
@@ -170,6 +184,14 @@ impl AgentProvider for Stub {
 
     async fn readiness(&self) -> Readiness {
         Readiness::Ready("a stub".into())
+    }
+
+    fn reads(&self, path: &str) -> bool {
+        self.reads == Some(path)
+    }
+
+    fn refuses_unlisted(&self) -> bool {
+        self.refuses_unlisted
     }
 
     async fn start(&self, spec: SessionSpec) -> lime_core::Result<Box<dyn AgentSession>> {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lime_core::ports::{
-    Author, BranchState, Changes, CommitId, RepoAccess, RepoDescription, RepoProvider, Workspace,
-    WorkspaceSpec, Workspaces,
+    Author, BranchState, Changes, CommitId, CommittedFiles, FilesWanted, RepoAccess, RepoDescription,
+    RepoProvider, Workspace, WorkspaceSpec, Workspaces,
 };
 use lime_core::repos::{DiffStats, RepoKind, Repository};
 use lime_core::runs::AgentRun;
@@ -28,6 +28,9 @@ struct State {
     publishing: Option<Gate>,
     published: Option<Gate>,
     faults: Vec<Error>,
+    files: CommittedFiles,
+    read: usize,
+    unread: Option<Error>,
 }
 
 struct Checkout {
@@ -98,6 +101,21 @@ impl Ground {
         self.lock().published.insert(Gate::default()).clone()
     }
 
+    /// What every commit has of the files that are asked for.
+    pub fn commit_files(&self, files: CommittedFiles) {
+        self.lock().files = files;
+    }
+
+    /// How often the files of a commit were read.
+    pub fn read(&self) -> usize {
+        self.lock().read
+    }
+
+    /// The next reading of a commit fails so.
+    pub fn fail_read(&self, error: Error) {
+        self.lock().unread = Some(error);
+    }
+
     /// The next pushes fail so, and bring nothing.
     pub fn fail_push(&self, error: Error) {
         self.lock().faults.push(error);
@@ -130,6 +148,15 @@ impl Workspaces for Ground {
         let ours = state.checkouts.get(&earlier.path).is_some_and(|checkout| checkout.run == spec.run);
         state.adopted += usize::from(ours);
         Ok(ours.then(|| earlier.clone()))
+    }
+
+    async fn committed_files(&self, _: &Workspace, _: &FilesWanted) -> Result<CommittedFiles> {
+        let mut state = self.lock();
+        state.read += 1;
+        if let Some(error) = state.unread.take() {
+            return Err(error);
+        }
+        Ok(state.files.clone())
     }
 
     async fn changes(&self, workspace: &Workspace) -> Result<Changes> {

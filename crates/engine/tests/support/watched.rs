@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use lime_core::agents::InstructionLayer;
 use lime_core::governance::{Approval, Decision, SealedStore, Sealing};
 use lime_core::identity::{
     ApiKey, FoundKey, Identity, KeyPrefix, LoginSession, Membership, NewSession, SignedIn, Slug, Tenant,
@@ -14,8 +15,8 @@ use lime_core::identity::{
 use lime_core::memory::MemoryStorage;
 use lime_core::ports::{
     Admission, ApiKeys, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Claim, Claimant,
-    EventLog, EventStream, Handback, Identities, Question, Queue, QueueDepth, Record, Renewal, Request,
-    Settlement, Signals,
+    EventLog, EventStream, Handback, Identities, InstructionSource, Question, Queue, QueueDepth, Record,
+    Renewal, Request, RunTarget, Settlement, Signals,
 };
 use lime_core::runs::{AgentRun, Lease, RunEvent, RunInput, Seq};
 use lime_core::{Editable, Entity, Error, ErrorKind, Id, Lookup, Page, Query, Result, Scope, Store, Stored};
@@ -185,6 +186,13 @@ impl EventLog for Watched {
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
         self.0.subscribe(scope, run, after)
+    }
+}
+
+#[async_trait]
+impl InstructionSource for Watched {
+    async fn layers(&self, scope: &Scope, target: RunTarget) -> Result<Vec<InstructionLayer>> {
+        self.watch("layers".into(), self.0.layers(scope, target)).await
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lime_core::Id;
+use lime_core::governance::Allowlist;
 use lime_core::ports::{AgentSession, SessionSpec};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRunRequest, Constraints};
 use secrecy::SecretString;
@@ -27,6 +28,7 @@ pub(crate) fn spec(workdir: &Path, mode: AgentMode, prompt: &str) -> SessionSpec
         instructions: String::new(),
         model: None,
         resume: None,
+        tools: Allowlist::all(),
         ask: Vec::new(),
         env: Vec::new(),
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lime_core::Id;
+use lime_core::governance::{Allowlist, ToolLayer};
 use lime_core::ports::{AgentProvider, AgentSession, SessionReport, SessionSpec};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRunRequest, Constraints};
 use lime_provider_codex::{CodexBuilder, CodexProvider};
@@ -153,9 +154,14 @@ done
             instructions: String::new(),
             model: None,
             resume: None,
+            tools: Allowlist::all(),
             ask: Vec::new(),
             env: Vec::new(),
         }
+    }
+
+    pub(crate) fn with_tools(&self, names: &[&str]) -> SessionSpec {
+        SessionSpec { tools: Allowlist::parse(ToolLayer::Run, names).unwrap(), ..self.spec("Go on.") }
     }
 
     pub(crate) fn limited(&self, constraints: Constraints) -> SessionSpec {

@@ -39,6 +39,7 @@ impl MigratorTrait for Migrator {
             migration!("m0007_events"),
             migration!("m0008_identity_access"),
             migration!("m0009_budgets"),
+            migration!("m0010_instructions"),
             migration!("m0011_isolation"),
             migration!("m0012_secrets"),
         ]

@@ -8,11 +8,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use assembly_lime::agents::InstructionLayer;
 use assembly_lime::governance::{Approval, Decision};
 use assembly_lime::identity::{Slug, Tenant, Tenants};
 use assembly_lime::ports::{
     Admission, Approvals, BudgetDemand, BudgetStanding, Budgets, BudgetsInForce, Claim, Claimant, EventLog,
-    EventStream, Handback, Question, Queue, QueueDepth, Record, Request, Settlement, Signals, Storage,
+    EventStream, Handback, InstructionSource, Question, Queue, QueueDepth, Record, Request, RunTarget,
+    Settlement, Signals, Storage,
 };
 use assembly_lime::runs::{AgentRun, AttemptEnd, Lease, RunAttempt, RunEvent, RunInput, Seq};
 use assembly_lime::{
@@ -242,6 +244,13 @@ impl EventLog for Counted {
 
     fn subscribe(&self, scope: &Scope, run: Id<AgentRun>, after: Seq) -> EventStream {
         self.inner().subscribe(scope, run, after)
+    }
+}
+
+#[async_trait]
+impl InstructionSource for Counted {
+    async fn layers(&self, scope: &Scope, target: RunTarget) -> Result<Vec<InstructionLayer>> {
+        self.inner().layers(scope, target).await
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use lime_core::ports::{
-    AgentProvider, AgentSession, Author, BranchState, Changes, CommitId, Readiness, RepoAccess,
-    RepoDescription, RepoProvider, SessionReport, SessionSpec, ToolAnswer, Workspace, WorkspaceSpec,
-    Workspaces,
+    AgentProvider, AgentSession, Author, BranchState, Changes, CommitId, CommittedFiles, FilesWanted,
+    Readiness, RepoAccess, RepoDescription, RepoProvider, SessionReport, SessionSpec, ToolAnswer, Workspace,
+    WorkspaceSpec, Workspaces,
 };
 use lime_core::repos::{DiffStats, RepoKind, Repository};
 use lime_core::runs::{AgentEvent, MessageRole, Outcome, ProviderId, Usage};
@@ -87,6 +87,10 @@ impl Workspaces for NoCheckouts {
 
     async fn adopt(&self, _: &WorkspaceSpec, _: &Workspace) -> Result<Option<Workspace>> {
         Ok(None)
+    }
+
+    async fn committed_files(&self, _: &Workspace, _: &FilesWanted) -> Result<CommittedFiles> {
+        Ok(CommittedFiles::default())
     }
 
     async fn changes(&self, _: &Workspace) -> Result<Changes> {
