@@ -2,8 +2,8 @@
 
 pub use lime_core::*;
 pub use lime_engine::{
-    Acting, Authenticator, Call, Factory, FactoryBuilder, Guarded, IssuedKey, KeepWorktree, NewKey,
-    RunningWorker, SystemClock, SystemEntropy, Worker, WorkerConfig,
+    Acting, Authenticator, Call, Factory, FactoryBuilder, Guarded, IssuedKey, KeepWorktree, NewKey, Preview,
+    Rotated, RunningWorker, Sealer, SystemClock, SystemEntropy, Vault, Worker, WorkerConfig,
 };
 
 /// Local git: repositories on disk or at any clonable URL, and a worktree for each attempt.

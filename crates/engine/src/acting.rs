@@ -8,7 +8,7 @@ use lime_core::repos::{CodeDiff, RepoKind, Repository};
 use lime_core::runs::{AgentRun, RunInput, Seq};
 use lime_core::{Entity, Error, ErrorKind, Id, Lookup, Result, Stored};
 
-use crate::Factory;
+use crate::{Factory, Preview};
 
 /// A factory whose every call asks first whether the caller may: what a server holds.
 ///
@@ -76,6 +76,7 @@ impl Call {
     const WATCH: Self = Self::new("factory.watch", Action::Read, Resource::Run);
     const WAIT: Self = Self::new("factory.wait", Action::Read, Resource::Run);
     const DIFF: Self = Self::new("factory.diff", Action::Read, Resource::Run);
+    const PREVIEW: Self = Self::new("factory.preview", Action::Read, Resource::Instruction);
     const APPROVALS: Self = Self::new("factory.approvals", Action::Read, Resource::Approval);
 
     /// Every one.
@@ -93,6 +94,7 @@ impl Call {
         Self::WATCH,
         Self::WAIT,
         Self::DIFF,
+        Self::PREVIEW,
         Self::APPROVALS,
     ];
 }
@@ -127,14 +129,7 @@ impl Acting<'_> {
             let message = "a run that goes on from another one is not submitted; follow that one up";
             return Err(Error::invalid(call.operation, message));
         }
-        if let Some(id) = run.ticket_id {
-            let ticket: Stored<Ticket> = Lookup::get(self.factory.storage(), self.caller.scope(), id).await?;
-            self.permit_of(
-                Call { action: Action::Read, resource: Resource::Ticket, ..call },
-                ticket.project_id,
-                id,
-            )?;
-        }
+        self.permit_ticket(call, &run).await?;
         let project = run.project_id;
         let stored = self.factory.submit(self.caller.scope(), run).await?;
         if stored.project_id != project {
@@ -231,6 +226,14 @@ impl Acting<'_> {
         self.factory.diff(self.caller.scope(), run).await
     }
 
+    /// What the agent of a run would be told, as [`Factory::preview`] says; needs `instructions:read`, and for a ticket
+    /// `tickets:read`.
+    pub async fn preview(&self, run: &AgentRun) -> Result<Preview> {
+        self.permit_of(Call::PREVIEW, run.project_id, run.project_id)?;
+        self.permit_ticket(Call::PREVIEW, run).await?;
+        self.factory.preview(self.caller.scope(), run).await
+    }
+
     /// The questions of a run, as [`Factory::approvals`] does; needs `approvals:read`.
     pub async fn approvals(&self, run: Id<AgentRun>) -> Result<Vec<Stored<Approval>>> {
         self.permitted(Call::APPROVALS, run).await?;
@@ -251,6 +254,14 @@ impl Acting<'_> {
                 Err(_) => Error::not_found("store.get", E::NAME, id),
             }
         })
+    }
+
+    /// That the caller may read the ticket that a run is for, if it is for one.
+    async fn permit_ticket(&self, call: Call, run: &AgentRun) -> Result<()> {
+        let Some(id) = run.ticket_id else { return Ok(()) };
+        let ticket: Stored<Ticket> = Lookup::get(self.factory.storage(), self.caller.scope(), id).await?;
+        let reading = Call { action: Action::Read, resource: Resource::Ticket, ..call };
+        self.permit_of(reading, ticket.project_id, id)
     }
 
     /// A run about which the caller may do this.

@@ -12,7 +12,7 @@ use lime_core::runs::{AgentRun, ProviderId, Seq};
 use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Result, Scope, Stored};
 use tracing::instrument;
 
-use crate::SystemClock;
+use crate::{SystemClock, Vault};
 
 /// Submits runs, shows them, and does to them what people ask for; clones share everything.
 ///
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) author: Author,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) prices: Arc<PriceTable>,
+    /// What opens the variables of projects and agents.
+    pub(crate) vault: Option<Vault>,
 }
 
 /// Puts a factory together.
@@ -101,6 +103,15 @@ impl FactoryBuilder {
         self
     }
 
+    /// What opens secrets: the variables of a run's project and of its agent are given to agents then.
+    ///
+    /// - Without it agents get none of them.
+    #[must_use]
+    pub fn vault(mut self, vault: Vault) -> Self {
+        self.0.vault = Some(vault);
+        self
+    }
+
     /// The time of day; the machine's unless this is given.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
@@ -136,6 +147,7 @@ impl Factory {
             author: Author { name: "Assembly Lime".into(), email: "agent@assembly-lime.invalid".into() },
             clock: Arc::new(SystemClock),
             prices: Arc::new(PriceTable::shipped()),
+            vault: None,
         })
     }
 

@@ -39,5 +39,5 @@ pub use config::{KeepWorktree, WorkerConfig};
 pub use entropy::SystemEntropy;
 pub use factory::{Factory, FactoryBuilder};
 pub use told::Preview;
-pub use vault::{EnvValue, Rotated, Sealer, Vault};
+pub use vault::{Rotated, Sealer, Vault};
 pub use worker::{RunningWorker, Worker};

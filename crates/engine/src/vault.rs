@@ -12,7 +12,6 @@ use lime_core::ports::{Entropy, KeyWrapper, Storage};
 use lime_core::{Error, ErrorKind, Id, Result, Scope, Store, Stored};
 use secrecy::SecretString;
 
-pub use self::environment::EnvValue;
 use self::keys::Keys;
 pub use self::rotation::Rotated;
 use crate::SystemEntropy;
@@ -47,8 +46,8 @@ use crate::SystemEntropy;
 /// let set = storage.insert(&scope, set).await?;
 /// vault.set_env_var(&scope, set.id, EnvKey::parse("TOKEN")?, &SecretString::from("hunter2"), true).await?;
 /// let environment = vault.environment(&scope, &[EnvScope::Project(project.id)]).await?;
-/// assert_eq!(environment[0].key.as_str(), "TOKEN");
-/// assert_eq!(environment[0].value.expose_secret(), "hunter2");
+/// assert_eq!(environment[0].key().as_str(), "TOKEN");
+/// assert_eq!(environment[0].value().expose_secret(), "hunter2");
 /// # Ok(()) }
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
 /// ```

@@ -93,6 +93,7 @@ impl Ground {
             "factory.watch" => acting.watch(run, 0).await.map(drop),
             "factory.wait" => acting.wait(run).await.map(drop),
             "factory.diff" => acting.diff(run).await.map(drop),
+            "factory.preview" => acting.preview(&self.scene.a_run()).await.map(drop),
             "factory.approvals" => acting.approvals(run).await.map(drop),
             other => panic!("{other} is no call that this test makes; make it here"),
         }
@@ -120,6 +121,7 @@ fn every_call_of_a_factory_can_be_made_in_the_name_of_a_caller() {
         include_str!("../src/factory.rs"),
         include_str!("../src/submit.rs"),
         include_str!("../src/control.rs"),
+        include_str!("../src/told.rs"),
     ];
     let of_the_factory: BTreeSet<_> = sources.into_iter().flat_map(calls_in).collect();
     let listed: BTreeSet<_> = Call::ALL.iter().map(|call| call.operation.to_owned()).collect();
@@ -137,7 +139,7 @@ fn nobody_else_gives_a_factory_calls() {
     for file in std::fs::read_dir(sources).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_file() && !["factory.rs", "submit.rs", "control.rs"].contains(&name.as_str()) {
+        if path.is_file() && !["factory.rs", "submit.rs", "control.rs", "told.rs"].contains(&name.as_str()) {
             let source = std::fs::read_to_string(&path).unwrap();
             let calls = source.split("impl Factory {").skip(1).flat_map(calls_in).collect::<Vec<_>>();
             assert_eq!(calls, [""; 0], "{name}");

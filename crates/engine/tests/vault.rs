@@ -2,17 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where things are not as it says")]
 
+mod support;
+
 use std::sync::Arc;
 
 use lime_core::agents::Agent;
-use lime_core::governance::{EnvKey, EnvScope, EnvVar, EnvVarSet, MasterKeys, TenantKey};
+use lime_core::governance::{EnvKey, EnvScope, EnvValue, EnvVar, EnvVarSet, MasterKeys, TenantKey};
 use lime_core::identity::{Slug, Tenant, Tenants};
 use lime_core::memory::MemoryStorage;
 use lime_core::planning::Project;
 use lime_core::ports::MockEntropy;
+use lime_core::runs::RunStatus;
 use lime_core::{Error, ErrorKind, Id, Lookup, LookupExt, Query, Scope, Store, Stored};
-use lime_engine::{Rotated, SystemEntropy, Vault};
+use lime_engine::{Factory, Rotated, SystemEntropy, Vault, Worker, WorkerConfig};
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::support::{Play, Scene};
 
 const MASTER: &str = "one:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -47,7 +52,7 @@ impl Place {
 
     async fn environment(&self, things: &[EnvScope]) -> Vec<(String, String)> {
         let environment = self.vault.environment(&self.scope, things).await.unwrap();
-        let text = |var: &lime_engine::EnvValue| (var.key.to_string(), var.value.expose_secret().to_owned());
+        let text = |var: &EnvValue| (var.key().to_string(), var.value().expose_secret().to_owned());
         environment.iter().map(text).collect()
     }
 
@@ -178,6 +183,40 @@ async fn a_rotation_that_was_broken_off_is_gone_on_with() {
     assert_eq!(place.keys().await.iter().map(|key| key.id).collect::<Vec<_>>(), [second.id]);
     let one: Stored<EnvVar> = place.storage.get(&place.scope, one.id).await.unwrap();
     assert_eq!(place.vault.reveal(&place.scope, &one).await.unwrap().expose_secret(), "1");
+}
+
+#[tokio::test]
+async fn agents_get_the_variables_of_their_project() {
+    let scene = Scene::new([Play::of([])]).await;
+    let vault = Vault::new(scene.storage.clone(), masters());
+    let set = EnvVarSet { scope: EnvScope::Project(scene.project.id), name: "s".into() };
+    let set = scene.storage.insert(&scene.scope, set).await.unwrap().id;
+    for (key, value, is_secret) in [("TOKEN", "hunter2-hunter2", true), ("NODE_ENV", "production", false)] {
+        let key = EnvKey::parse(key).unwrap();
+        vault.set_env_var(&scene.scope, set, key, &SecretString::from(value), is_secret).await.unwrap();
+    }
+    let factory = Factory::builder(scene.storage.clone())
+        .provider(scene.agent.clone())
+        .repos(scene.ground.clone())
+        .workspaces(scene.ground.clone())
+        .vault(vault)
+        .build();
+    let worker = Worker::new(&factory, WorkerConfig::default()).unwrap().spawn();
+    let run = scene.submit_one().await;
+    assert_eq!(scene.end(run).await.status, RunStatus::Succeeded);
+    support::stop(worker).await;
+    let spec = scene.agent.specs().pop().unwrap();
+    let text = |var: &EnvValue| {
+        (var.key().to_string(), var.value().expose_secret().to_owned(), var.hidden().is_some())
+    };
+    assert_eq!(
+        spec.env.iter().map(text).collect::<Vec<_>>(),
+        [
+            ("NODE_ENV".to_owned(), "production".to_owned(), false),
+            ("TOKEN".to_owned(), "hunter2-hunter2".to_owned(), true),
+        ]
+    );
+    assert!(!format!("{spec:?}").contains("hunter2"));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
+use lime_core::governance::EnvValue;
 use lime_core::ports::SessionSpec;
 use lime_core::runs::AgentMode;
 use lime_core::{Error, Result};
 use lime_provider_cli::CliCommand;
-use secrecy::SecretString;
 
 use crate::environment::{API_KEY, BASE_URL, Environment, FIXED_ENV, MAX_RETRIES, OAUTH_TOKEN};
 use crate::permissions::Permissions;
@@ -82,7 +82,7 @@ fn check(argument: &str) -> Result<()> {
 }
 
 /// The environment of a run: what the worker has of the list, ours, the provider's settings, the run's own.
-pub(crate) fn environment(settings: &Settings, own: &[(String, SecretString)]) -> Result<Environment> {
+pub(crate) fn environment(settings: &Settings, own: &[EnvValue]) -> Result<Environment> {
     let mut environment = Environment::default();
     for (name, value) in &settings.passed {
         environment.set(name, value.as_str());
@@ -91,7 +91,15 @@ pub(crate) fn environment(settings: &Settings, own: &[(String, SecretString)]) -
         environment.set(name, *value);
     }
     environment.set(MAX_RETRIES, settings.max_retries.to_string());
+    let brings = |names: &[&str]| own.iter().any(|var| names.contains(&var.key().as_str()));
+    let brings_key = brings(&[API_KEY, OAUTH_TOKEN]);
+    if brings(&[BASE_URL]) && !brings_key {
+        let message =
+            format!("env: {BASE_URL} needs {API_KEY} beside it; the worker's key is not sent there");
+        return Err(Error::invalid("claude.start", message));
+    }
     match (&settings.api_key, &settings.login_token) {
+        _ if brings_key => {}
         (Some(key), _) => environment.set(API_KEY, key.clone()),
         (None, Some(token)) => environment.set(OAUTH_TOKEN, token.clone()),
         (None, None) => {}
@@ -99,8 +107,8 @@ pub(crate) fn environment(settings: &Settings, own: &[(String, SecretString)]) -
     if let Some(url) = &settings.base_url {
         environment.set(BASE_URL, url.as_str());
     }
-    for (name, value) in own {
-        environment.set_own(name, value)?;
+    for var in own {
+        environment.set(var.key().as_str(), var.value().clone());
     }
     Ok(environment)
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lime_core::{Error, Result};
 use lime_provider_cli::CliCommand;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 /// The variables that the agent gets from the worker's own environment, where the worker has them.
 ///
@@ -64,20 +63,6 @@ pub(crate) struct Environment(BTreeMap<String, SecretString>);
 impl Environment {
     pub(crate) fn set(&mut self, name: &str, value: impl Into<SecretString>) {
         self.0.insert(name.to_owned(), value.into());
-    }
-
-    /// Takes a variable of the run's own; fails with `Invalid` for a name that no environment can hold.
-    pub(crate) fn set_own(&mut self, name: &str, value: &SecretString) -> Result<()> {
-        let held = |text: &str| !text.contains('\0');
-        if name.is_empty() || name.contains('=') || !held(name) || !held(value.expose_secret()) {
-            return Err(Error::invalid(
-                "claude.start",
-                "env: a variable's name is not empty and holds neither `=` nor NUL, and its value no NUL",
-            )
-            .with("name", name.escape_debug()));
-        }
-        self.set(name, value.clone());
-        Ok(())
     }
 
     pub(crate) fn apply(self, command: CliCommand) -> CliCommand {

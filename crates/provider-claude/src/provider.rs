@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::governance::Redactor;
+use lime_core::governance::{EnvValue, Redactor};
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, SessionSpec};
 use lime_core::runs::{Failure, FailureKind, ProviderId};
 use lime_core::{Error, ErrorKind, Result};
@@ -262,7 +262,7 @@ impl AgentProvider for ClaudeProvider {
         };
         let command = command(CliCommand::new(program), &self.settings, &spec, &permissions)?;
         let command = environment(&self.settings, &spec.env)?.apply(command);
-        let given = spec.env.iter().map(|(_, value)| value);
+        let given = spec.env.iter().filter_map(EnvValue::hidden);
         let redactor = Redactor::new(given.chain(&self.settings.api_key).chain(&self.settings.login_token));
         let process = match CliProcess::spawn(&command, &LIMITS) {
             Ok(process) => process,

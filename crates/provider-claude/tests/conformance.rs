@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task, spec};
-use lime_core::governance::{Allowlist, ToolLayer, ToolPattern};
+use lime_core::governance::{Allowlist, EnvValue, ToolLayer, ToolPattern};
 use lime_core::runs::Constraints;
 use lime_provider_claude::ClaudeProvider;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
 use processes::marked;
-use secrecy::SecretString;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -96,7 +95,7 @@ impl AgentFixture for RealClaude {
         let provider = if task == Task::NotReady { builder } else { builder.api_key("dummy-key-of-a-test") };
         let mark = format!("conformance-{}-{number}", std::process::id());
         let mut spec = spec(&work, "Do what the script says.");
-        spec.env.push(("MARK".to_owned(), SecretString::from(mark.clone())));
+        spec.env.push(EnvValue::secret("MARK", mark.clone()).unwrap());
         let constraints = Constraints {
             max_turns: (task == Task::TurnLimit).then_some(2),
             max_cost_cents: (task == Task::CostLimit).then_some(40),

@@ -309,7 +309,8 @@ async fn what_cannot_be_said_is_refused_at_once() {
     long.model = Some("m".repeat(200_000));
     let mut tool = spec(home.path(), AgentMode::Implement, "x");
     tool.tools = Allowlist::parse(ToolLayer::Run, &["Edit,Bash"]).unwrap();
-    let name = with_env(spec(home.path(), AgentMode::Implement, "x"), "A=B", "c");
+    let name =
+        with_env(spec(home.path(), AgentMode::Implement, "x"), "ANTHROPIC_BASE_URL", "http://127.0.0.1:1");
     for spec in [long, tool, name] {
         let refused = provider.start(spec).await.err().expect("it is refused");
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lime_core::governance::EnvValue;
 use lime_core::{Error, Result};
 use lime_provider_cli::CliCommand;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::json;
 
 use crate::gate::Gate;
@@ -176,14 +177,14 @@ pub(crate) fn command(
     passed: &BTreeMap<String, String>,
     home: &Home,
     credentials: &Credentials,
-    env: Vec<(String, SecretString)>,
+    env: &[EnvValue],
 ) -> CliCommand {
     let mut command = CliCommand::new(binary).arg("app-server").current_dir(workdir);
     for (name, value) in passed {
         command = command.env(name, value);
     }
-    for (name, value) in env {
-        command = command.secret_env(name, value);
+    for var in env {
+        command = command.secret_env(var.key().as_str(), var.value().clone());
     }
     if let Some(key) = credentials.key() {
         command = command.secret_env(API_KEY, key.clone());
@@ -192,22 +193,18 @@ pub(crate) fn command(
 }
 
 /// Checks the variables of a run.
-pub(crate) fn check_env(env: &[(String, SecretString)]) -> Result<()> {
-    for (name, value) in env {
-        let broken = name.is_empty() || name.contains(['=', '\0']) || value.expose_secret().contains('\0');
-        if broken {
-            return Err(Error::invalid(
-                "codex.start",
-                "env: a variable's name is not empty and holds neither `=` nor NUL, and its value no NUL",
-            )
-            .with("name", name.escape_debug()));
+pub(crate) fn check_env(env: &[EnvValue]) -> Result<()> {
+    let brings = |name: &str| env.iter().any(|var| var.key().as_str() == name);
+    for own in [CODEX_HOME, TMPDIR] {
+        if brings(own) {
+            let message = format!("env: {own} is the provider's own; each run gets a private folder there");
+            return Err(Error::invalid("codex.start", message));
         }
-        if [CODEX_HOME, TMPDIR].contains(&name.as_str()) {
-            return Err(Error::invalid(
-                "codex.start",
-                format!("env: {name} is the provider's own; each run gets a private folder there"),
-            ));
-        }
+    }
+    if brings(BASE_URL) && !brings(API_KEY) {
+        let message =
+            format!("env: {BASE_URL} needs {API_KEY} beside it; the worker's key is not sent there");
+        return Err(Error::invalid("codex.start", message));
     }
     Ok(())
 }
@@ -257,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_cannot_move_the_home() {
-        let value = || SecretString::from("x");
-        for name in ["CODEX_HOME", "TMPDIR", "", "A=B"] {
-            assert!(check_env(&[(name.to_owned(), value())]).is_err(), "{name}");
+    fn the_providers_own_variables_and_a_foreign_address_without_a_key_are_refused() {
+        let var = |name: &str| EnvValue::secret(name, "x").unwrap();
+        for name in [CODEX_HOME, TMPDIR, BASE_URL] {
+            assert!(check_env(&[var(name)]).is_err(), "{name}");
         }
-        assert!(check_env(&[("GREETING".to_owned(), value())]).is_ok());
+        assert!(check_env(&[var("GREETING"), var(BASE_URL), var(API_KEY)]).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lime_core::governance::{PriceTable, Redactor};
+use lime_core::governance::{EnvValue, PriceTable, Redactor};
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, SessionSpec};
 use lime_core::runs::{AgentMode, Failure, FailureKind, ProviderId};
 use lime_core::{Error, ErrorKind, Result};
@@ -186,7 +186,7 @@ impl CodexProvider {
         }
     }
 
-    fn credentials(&self, env: &[(String, SecretString)]) -> Result<Credentials, Failure> {
+    fn credentials(&self, env: &[EnvValue]) -> Result<Credentials, Failure> {
         if let Some(key) = own(env, API_KEY).or(self.api_key.as_ref()) {
             return Ok(Credentials::Key(key.clone()));
         }
@@ -304,8 +304,8 @@ impl AgentProvider for CodexProvider {
             .then(|| Gate::set_up(&home.path(), spec.ask))
             .transpose()
             .map_err(|error| no_state().because(error))?;
-        let redactor = Redactor::new(spec.env.iter().map(|(_, value)| value).chain(credentials.key()));
-        let command = command(&program, &workdir, &self.passed, &home, &credentials, spec.env);
+        let redactor = Redactor::new(spec.env.iter().filter_map(EnvValue::hidden).chain(credentials.key()));
+        let command = command(&program, &workdir, &self.passed, &home, &credentials, &spec.env);
         let process = match CliProcess::spawn(&command, &LIMITS) {
             Ok(process) => process,
             Err(error @ SpawnError::Program(_)) => return Ok(stillborn(missing_binary(&error))),
@@ -352,11 +352,11 @@ fn instructions(mode: AgentMode, instructions: String) -> String {
 }
 
 /// A variable of the run's own, unless it is empty; the last one of a name counts.
-fn own<'a>(env: &'a [(String, SecretString)], name: &str) -> Option<&'a SecretString> {
+fn own<'a>(env: &'a [EnvValue], name: &str) -> Option<&'a SecretString> {
     env.iter()
         .rev()
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value)
+        .find(|var| var.key().as_str() == name)
+        .map(EnvValue::value)
         .filter(|value| !value.expose_secret().is_empty())
 }
 

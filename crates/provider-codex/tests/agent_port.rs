@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lime_conformance::agent::{AgentFixture, EDITED_FILE, EDITED_TEXT, Stage, Task};
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{EnvValue, ToolPattern};
 use lime_core::runs::{AgentMode, Constraints};
 use lime_provider_codex::CodexBuilder;
 use lime_scripted_model::{Ending, Fault, Script, ScriptedModel, Turn, Usage};
@@ -58,7 +58,7 @@ fn stage(
     spec.ask = ask.iter().map(|tool| ToolPattern::parse(*tool).unwrap()).collect();
     if task == Task::Asks {
         // Of Codex and the hook; its other processes are known by their command.
-        spec.env.push(("MARK".into(), mark.clone().into()));
+        spec.env.push(EnvValue::secret("MARK", mark.clone()).unwrap());
     }
     if task == Task::Unsupported {
         spec.tools = place.with_tools(&["Bash(git status *)"]).tools;

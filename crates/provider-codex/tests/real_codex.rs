@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lime_core::governance::ToolPattern;
+use lime_core::governance::{EnvValue, ToolPattern};
 use lime_core::ports::{AgentProvider, AgentSession, Readiness, ToolAnswer};
 use lime_core::runs::{AgentEvent, AgentMode, FailureKind, Outcome, ToolStatus};
 use lime_provider_codex::CodexProvider;
@@ -176,7 +176,7 @@ async fn the_tools_shell_has_no_key_and_no_home_of_codex() {
         return;
     };
     let mut spec = place.spec("Look.");
-    spec.env = vec![("OTHER_SECRET".into(), "another-secret".into())];
+    spec.env = vec![EnvValue::secret("OTHER_SECRET", "another-secret").unwrap()];
     let (events, _) = play(&codex, spec).await;
     let output = events.iter().find_map(|event| match event {
         AgentEvent::Tool { output: Some(output), .. } => Some(output),
@@ -345,7 +345,7 @@ async fn a_secret_in_a_question_is_hidden_and_the_call_has_it() {
         return;
     };
     let mut spec = place.spec("Write it.");
-    spec.env = vec![("TOKEN".into(), "hunter2-hunter2".to_owned().into())];
+    spec.env = vec![EnvValue::secret("TOKEN", "hunter2-hunter2").unwrap()];
     spec.ask = patterns(&["Bash"]);
     let mut session = codex.start(spec).await.unwrap();
     let (call, event) = question(&mut session).await;

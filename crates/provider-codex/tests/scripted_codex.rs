@@ -7,11 +7,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use lime_core::ErrorKind;
-use lime_core::governance::{PriceTable, ToolPattern};
+use lime_core::governance::{EnvValue, PriceTable, ToolPattern};
 use lime_core::ports::{AgentProvider, Readiness};
 use lime_core::runs::{AgentEvent, Constraints, FailureKind, Limit, Outcome, ToolStatus};
 use lime_provider_codex::{CONFIGURED_ENV, CodexProvider};
-use secrecy::SecretString;
 use support::{KEY, Place, THREAD, all, living, mark, messages, play, until, wait_for};
 
 /// The port's 2 s, and half a second for a busy machine.
@@ -47,7 +46,7 @@ async fn the_environment_is_what_is_documented() {
         .base_url("http://127.0.0.1:1/v1")
         .build();
     let mut spec = place.spec("Look around.");
-    spec.env = vec![("GREETING".into(), SecretString::from("hi"))];
+    spec.env = vec![EnvValue::secret("GREETING", "hi").unwrap()];
     play(&codex, spec).await;
     let text = fs::read_to_string(place.workdir.join("env.txt")).unwrap();
     let found: BTreeSet<&str> =
@@ -64,7 +63,7 @@ async fn a_runs_own_key_goes_before_the_providers_and_a_login_needs_none() {
     let look =
         "echo \"${OPENAI_API_KEY-none}\" > key.txt; cp \"$CODEX_HOME/config.toml\" .\n ended completed";
     let mut spec = place.spec("Look.");
-    spec.env = vec![("OPENAI_API_KEY".into(), SecretString::from("sk-of-the-run-itself"))];
+    spec.env = vec![EnvValue::secret("OPENAI_API_KEY", "sk-of-the-run-itself").unwrap()];
     play(&place.scripted(look, "").build(), spec).await;
     assert_eq!(fs::read_to_string(place.workdir.join("key.txt")).unwrap(), "sk-of-the-run-itself\n");
 
@@ -344,7 +343,7 @@ async fn what_codex_cannot_do_is_refused() {
     let place = Place::new();
     let codex = place.scripted("", "").build();
     let mut moved = place.spec("Go.");
-    moved.env = vec![("CODEX_HOME".into(), SecretString::from("/"))];
+    moved.env = vec![EnvValue::secret("CODEX_HOME", "/").unwrap()];
     for spec in [place.with_tools(&["Bash(git *)"]), place.with_tools(&["Read"]), moved] {
         match codex.start(spec).await {
             Ok(_) => panic!("it was started"),

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assembly_lime::Factory;
 use assembly_lime::git::{GitWorkspaces, LocalRepos};
-use assembly_lime::governance::PriceTable;
+use assembly_lime::governance::{MasterKeys, PriceTable};
 use assembly_lime::ports::Storage;
 use assembly_lime::postgres::{PgStorage, PoolOptions};
+use assembly_lime::{Factory, SystemEntropy, Vault};
 #[cfg(feature = "redis")]
 use lime_queue_redis::{RedisOptions, RedisQueue};
 use prometheus_client::registry::Registry;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ impl Assembled {
         let workspaces = GitWorkspaces::new(&settings.state_dir)
             .map_err(|error| Refusal::variable("LIME_STATE_DIR", error.report()))?;
         let prices = settings.prices.as_deref().map(prices).transpose()?;
+        let master_keys = settings.master_keys.as_ref().map(master_keys).transpose()?;
         let storage = open(settings).await?;
         let fleet = Fleet::join(&storage, settings)?;
         let mut registry = metrics::registry(settings.worker.name.as_str());
@@ -48,6 +49,10 @@ impl Assembled {
         let factory = Factory::builder(counted.clone()).repos(LocalRepos::new()).workspaces(workspaces);
         let factory = match prices {
             Some(prices) => factory.prices(prices),
+            None => factory,
+        };
+        let factory = match master_keys {
+            Some(keys) => factory.vault(Vault::new(counted.clone(), keys)),
             None => factory,
         };
         let factory = agents.join(factory).build();
@@ -64,6 +69,12 @@ impl Assembled {
         let Self { registry, survey, counted, .. } = self;
         Report { registry, survey, counted, most_silence, draining }
     }
+}
+
+/// What opens the secrets of tenants.
+fn master_keys(text: &SecretString) -> Result<MasterKeys, Refusal> {
+    MasterKeys::parse(text, Arc::new(SystemEntropy))
+        .map_err(|invalid| Refusal::variable("ENCRYPTION_MASTER_KEY", invalid.rule))
 }
 
 /// What models cost, as a file says.

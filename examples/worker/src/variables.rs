@@ -37,6 +37,11 @@ pub(crate) const VARIABLES: &[(&str, &str, &str)] = &[
         "those shipped",
         "a JSON file with what models cost, for budgets; docs/budget-enforcement.md",
     ),
+    (
+        "ENCRYPTION_MASTER_KEY",
+        "none",
+        "the master keys of secrets as id:key, by commas; without it agents get no variables of their projects",
+    ),
     ("LIME_WORKER_NAME", "host and process id", "the name for operators, 1 to 200 characters"),
     ("LIME_CONCURRENCY", "2", "how many runs at once, 1 to 1000"),
     ("LIME_LEASE_SECS", "30", "how long a run is the worker's own without a sign of life, 3 to 3600"),

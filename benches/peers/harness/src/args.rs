@@ -62,6 +62,8 @@ pub(crate) enum Subject {
     Events,
     /// Admissions to one budget and to many, and whole runs under budgets.
     Budgets,
+    /// One tenant's calls under row-level security.
+    Isolation,
     /// Whole runs through the engine, a quarter as many as there are jobs in a drain.
     Runs,
     /// All of them.

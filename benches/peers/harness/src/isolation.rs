@@ -34,7 +34,10 @@ const TURN: usize = 100;
 
 pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
     let mut figures = Figures::default();
-    figures.introduce(ISOLATED, format!("one tenant of {TENANTS}, each with {ROWS} tickets; by the role lime_app"));
+    figures.introduce(
+        ISOLATED,
+        format!("one tenant of {TENANTS}, each with {ROWS} tickets; by the role lime_app"),
+    );
     figures.introduce(OPEN, "the same statements by the role lime_system, which sees all".to_owned());
     figures.introduce(CHANGES, "each call is another tenant's, on one connection".to_owned());
     figures.introduce(TOLD, "one tenant's calls, each with a `SELECT` of two settings before it".to_owned());

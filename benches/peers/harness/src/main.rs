@@ -1,7 +1,7 @@
 //! Ours beside other job queues and bare SQL, on the same database in one run.
 //!
 //! Read in this order: [`peer`] says what is measured, [`peers`] holds one file for each peer, [`queue`],
-//! [`events`], [`budgets`] and [`runs`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
+//! [`events`], [`budgets`], [`isolation`] and [`runs`] measure them in rounds, [`target`] says what is aimed at, [`report`] prints it.
 #![allow(clippy::print_stdout, reason = "this is a program, and its tables are what it is for")]
 
 mod args;
@@ -9,6 +9,7 @@ mod budgets;
 mod events;
 mod figures;
 mod ground;
+mod isolation;
 mod node;
 mod own_redis;
 mod peer;
@@ -73,6 +74,9 @@ async fn measure(args: &Args, ground: &Ground) -> Outcome<bool> {
     }
     if matches!(args.subject, Subject::Budgets | Subject::All) {
         report.add(budgets::measure(args, ground).await?);
+    }
+    if matches!(args.subject, Subject::Isolation | Subject::All) {
+        report.add(isolation::measure(args, ground).await?);
     }
     // The last, since from then on the storage's calls are timed.
     if matches!(args.subject, Subject::Runs | Subject::All) {

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::{Hook, Sealed, Sealing, TenantKey};
 use crate::agents::Agent;
 use crate::planning::Project;
@@ -179,6 +181,46 @@ impl Sealing for EnvVar {
 
     fn sealed_mut(&mut self) -> Vec<(&'static str, &mut Sealed)> {
         vec![(Self::VALUE, &mut self.value)]
+    }
+}
+
+/// One variable of an environment, opened.
+///
+/// - `Debug` shows no value.
+#[derive(Debug, Clone)]
+pub struct EnvValue {
+    key: EnvKey,
+    value: SecretString,
+    is_secret: bool,
+}
+
+impl EnvValue {
+    /// A variable; one that is no secret may be shown by agents and must not be hidden in what they say.
+    ///
+    /// - Fails for a value with a NUL character, which no environment can hold.
+    pub fn new(key: EnvKey, value: SecretString, is_secret: bool) -> Result<Self, Invalid> {
+        Invalid::no_nul("value", value.expose_secret())?;
+        Ok(Self { key, value, is_secret })
+    }
+
+    /// A secret with this name; fails as [`EnvKey::parse`] and [`new`](Self::new) do.
+    pub fn secret(name: impl Into<String>, value: impl Into<SecretString>) -> Result<Self, Invalid> {
+        Self::new(EnvKey::parse(name)?, value.into(), true)
+    }
+
+    /// The name.
+    pub fn key(&self) -> &EnvKey {
+        &self.key
+    }
+
+    /// The value.
+    pub fn value(&self) -> &SecretString {
+        &self.value
+    }
+
+    /// The value, if it is to be hidden in what an agent says.
+    pub fn hidden(&self) -> Option<&SecretString> {
+        self.is_secret.then_some(&self.value)
     }
 }
 

@@ -30,7 +30,7 @@ pub use approval::{
 pub use budget::{Budget, BudgetSubject, BudgetUnit, BudgetUnitKind};
 pub use currency::Currency;
 pub use default_tools::DefaultTools;
-pub use env_vars::{EnvKey, EnvScope, EnvScopeKind, EnvVar, EnvVarSet};
+pub use env_vars::{EnvKey, EnvScope, EnvScopeKind, EnvValue, EnvVar, EnvVarSet};
 pub use ledger::{BudgetEntry, EntryKind, Posting};
 pub use need::{BudgetNeed, NeedUnknown, NextStep, RunCaps, UnknownPrice};
 pub use period::{BudgetPeriod, BudgetWindow, TimeZone};

@@ -1,10 +1,9 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
 
 use crate::Result;
-use crate::governance::{Allowlist, ToolPattern};
+use crate::governance::{Allowlist, EnvValue, ToolPattern};
 use crate::runs::{AgentEvent, AgentRunRequest, Denial, Outcome, ProviderId, Usage};
 
 /// Starts agents of one kind: Claude, Codex, or one of your own.
@@ -74,8 +73,8 @@ pub struct SessionSpec {
     pub tools: Allowlist,
     /// The tool calls that the agent must ask about before it makes them, where its provider lets it make them at all.
     pub ask: Vec<ToolPattern>,
-    /// More variables for the agent's environment.
-    pub env: Vec<(String, SecretString)>,
+    /// More variables for the agent's environment; of the same name, the last one counts.
+    pub env: Vec<EnvValue>,
 }
 
 /// The answer to an agent that asked for leave to call a tool.

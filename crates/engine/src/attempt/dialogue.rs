@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lime_core::governance::{ToolPattern, UnknownPrice, asked_tools};
+use lime_core::governance::{EnvScope, EnvValue, ToolPattern, UnknownPrice, asked_tools};
 use lime_core::planning::Ticket;
 use lime_core::ports::{Progress, RunTarget, SessionSpec};
 use lime_core::runs::{AgentRun, AgentRunRequest, Constraints, Limit, RepoRequest, RunInput, Usage};
-use lime_core::{Lookup, Micros, Result, Stored};
+use lime_core::{Lookup, Micros, Result, Scope, Stored};
 use tokio::time::Instant;
 
 use super::Attempt;
@@ -29,6 +29,8 @@ const AGAIN: &str = "An earlier attempt at this has left its work in the checkou
 /// What is said between the factory and the agent of one attempt.
 pub(super) struct Dialogue {
     instructions: String,
+    /// What is set in the agent's environment.
+    env: Vec<EnvValue>,
     model: Option<String>,
     ask: Vec<ToolPattern>,
     pub(super) tools: Tools,
@@ -180,6 +182,7 @@ impl Attempt {
         let used = run.usage.plus(earlier.usage);
         Ok(Dialogue {
             instructions: text,
+            env: self.environment(&scope).await?,
             purse: Purse::new(run, &budgets, unknown, model.clone(), used),
             model,
             ask,
@@ -195,6 +198,17 @@ impl Attempt {
             proposed: false,
             used,
         })
+    }
+
+    /// The variables of the run's project, and of its agent, which are stronger.
+    async fn environment(&self, scope: &Scope) -> Result<Vec<EnvValue>> {
+        let Some(vault) = &self.parts.vault else { return Ok(Vec::new()) };
+        let run = &self.claim.run;
+        let things: Vec<_> = [EnvScope::Project(run.project_id)]
+            .into_iter()
+            .chain(run.agent_id.map(EnvScope::Agent))
+            .collect();
+        persist(|| vault.environment(scope, &things)).await
     }
 
     /// How the first session of this attempt begins.
@@ -257,7 +271,7 @@ impl Attempt {
             resume: dialogue.start.session().cloned(),
             tools: dialogue.tools.list.clone(),
             ask: dialogue.ask.clone(),
-            env: Vec::new(),
+            env: dialogue.env.clone(),
         })
     }
 }

@@ -2,22 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lime_core::governance::{EnvKey, EnvScope, EnvVar, EnvVarSet};
+use lime_core::governance::{EnvKey, EnvScope, EnvValue, EnvVar, EnvVarSet};
 use lime_core::{Error, ErrorKind, Id, Invalid, LookupExt, Query, Result, Scope, Stored};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Vault;
-
-/// One variable of an environment, opened.
-#[derive(Debug, Clone)]
-pub struct EnvValue {
-    /// The name.
-    pub key: EnvKey,
-    /// The value.
-    pub value: SecretString,
-    /// Whether it is hidden in all that an agent says.
-    pub is_secret: bool,
-}
 
 impl Vault {
     /// How many variables a set has at most.
@@ -39,10 +28,8 @@ impl Vault {
         is_secret: bool,
     ) -> Result<Stored<EnvVar>> {
         const OPERATION: &str = "secrets.set_env_var";
-        let refused = |rule: &str| Invalid::new("value", rule).refused(OPERATION, "variable");
-        if value.expose_secret().contains('\0') {
-            return Err(refused("must not contain the NUL character"));
-        }
+        Invalid::no_nul("value", value.expose_secret())
+            .map_err(|invalid| invalid.refused(OPERATION, "variable"))?;
         let storage = &*self.0.storage;
         loop {
             let all: Vec<Stored<EnvVar>> =
@@ -89,6 +76,7 @@ impl Vault {
     /// - Fails with [`Invalid`](ErrorKind::Invalid) for more than [`MOST_ENVIRONMENT`](Self::MOST_ENVIRONMENT), and as
     ///   [`open`](Self::open) does.
     pub async fn environment(&self, scope: &Scope, things: &[EnvScope]) -> Result<Vec<EnvValue>> {
+        const OPERATION: &str = "secrets.environment";
         let storage = &*self.0.storage;
         let ids = things.iter().map(|thing| thing.id());
         let query = Query::all().filter(EnvVarSet::SCOPE_ID.any_of(ids));
@@ -117,9 +105,10 @@ impl Vault {
                     "the variables have more than {} bytes together; take some out, up to {key} they fit",
                     Self::MOST_ENVIRONMENT
                 );
-                return Err(Error::invalid("secrets.environment", message));
+                return Err(Error::invalid(OPERATION, message));
             }
-            environment.push(EnvValue { key: key.clone(), value, is_secret: var.is_secret });
+            let unstorable = |invalid: Invalid| invalid.refused(OPERATION, "variable");
+            environment.push(EnvValue::new(key.clone(), value, var.is_secret).map_err(unstorable)?);
         }
         Ok(environment)
     }

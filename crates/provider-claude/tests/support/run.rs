@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lime_core::Id;
-use lime_core::governance::Allowlist;
+use lime_core::governance::{Allowlist, EnvValue};
 use lime_core::ports::{AgentSession, SessionSpec};
 use lime_core::runs::{AgentEvent, AgentMode, AgentRunRequest, Constraints};
-use secrecy::SecretString;
 
 use crate::processes::marked;
 
@@ -36,7 +35,7 @@ pub(crate) fn spec(workdir: &Path, mode: AgentMode, prompt: &str) -> SessionSpec
 
 /// The same with one more variable.
 pub(crate) fn with_env(mut spec: SessionSpec, name: &str, value: &str) -> SessionSpec {
-    spec.env.push((name.to_owned(), SecretString::from(value)));
+    spec.env.push(EnvValue::secret(name, value).unwrap());
     spec
 }
 
