@@ -12,7 +12,7 @@ use lime_storage_postgres::sea_orm::ConnectionTrait;
 use lime_storage_postgres::{Migrator, PgStorage, TestDatabase};
 use sea_orm_migration::MigratorTrait;
 
-use crate::support::{database, open, scene, statement, texts};
+use crate::support::{as_owner, database, open, scene, statement, texts};
 
 /// Bytes that are all the same.
 struct Same(u8);
@@ -38,7 +38,7 @@ async fn a_tenant_of_an_older_version_gets_its_roles() {
     let Some(fresh) = lime_conformance::or_skip(TestDatabase::empty().await) else { return };
     let storage = open(&fresh).await;
     storage.owner(async |owner| Migrator::up(owner, Some(7)).await).await.unwrap();
-    run(&storage, "INSERT INTO tenants (name, slug) VALUES ('Old', 'old')").await;
+    as_owner(&storage, "INSERT INTO tenants (name, slug) VALUES ('Old', 'old')").await;
     storage.migrate().await.unwrap();
     let scope = Scope::system(Id::new(1), "a test");
     let built_in: Vec<_> = BuiltInRole::ALL.iter().map(|role| Role::built_in(*role)).collect();

@@ -66,7 +66,10 @@ pub(crate) async fn measure(args: &Args, ground: &Ground) -> Outcome<Section> {
         ground.calm().await;
         let calls = usize::try_from(args.samples)?.max(TURN) * 20;
         for turn in 0..calls / TURN {
-            for (peer, db) in [(ISOLATED, &isolated), (OPEN, &open)] {
+            // Who comes second finds more in the server's memory.
+            let mut peers = [(ISOLATED, &isolated), (OPEN, &open)];
+            peers.rotate_left(turn % 2);
+            for (peer, db) in peers {
                 let mut gets = Vec::with_capacity(TURN);
                 let mut pages = Vec::new();
                 ask(db, &get(1, 0)).await?;
