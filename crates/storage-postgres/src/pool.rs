@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lime_core::Id;
 use lime_core::identity::Tenant;
-use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -141,7 +141,7 @@ impl Pool {
             match lent.serve(whom).await {
                 Ok(()) => return Ok(lent),
                 // What the server refuses to one, it refuses to the next.
-                Err(error @ sqlx::Error::Database(_)) => return Err(refused(error)),
+                Err(error) if lent.state != State::IsBroken => return Err(refused(error)),
                 Err(error) => {
                     tracing::debug!(%error, "an idle connection was lost");
                     place = lent.give_up().await;
@@ -335,10 +335,7 @@ impl Lent {
         let (live, _) = self.live.as_mut().expect(THERE);
         self.state = State::IsBusy;
         let done = work(&mut live.connection).await;
-        if let Err(error) = &done
-            && !matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound)
-            && !is_of_values(error)
-        {
+        if done.as_ref().is_err_and(ends_the_connection) {
             self.state = State::IsBroken;
         }
         done
@@ -352,17 +349,22 @@ impl Lent {
     }
 }
 
-/// Whether an error is about what was given or read, after which the connection goes on.
-fn is_of_values(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Encode(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::TypeNotFound { .. }
-    )
+/// Whether a connection cannot be used any more after an error: it broke, or the server has ended it.
+fn ends_the_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        // About what was given or read.
+        sqlx::Error::RowNotFound
+        | sqlx::Error::Encode(_)
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::TypeNotFound { .. } => false,
+        _ => true,
+    }
 }
 
 impl Drop for Lent {

@@ -237,6 +237,32 @@ async fn ten_thousand_calls_leave_no_stale_tenant() {
     }
 }
 
+/// A connection that the server has ended is not lent again, whoever it served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_the_server_ends_is_left() {
+    let Some(fresh) = support::database().await else { return };
+    let storage = PgStorage::connect(fresh.url(), &PoolOptions { notify: false, ..options() }).await.unwrap();
+    let (a, b) = (scene(&storage).await.0, scene(&storage).await.0);
+    let kill = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'assembly-lime'";
+    for scope in [&a, &b, &a] {
+        let held =
+            futures_util::future::join_all((0..4).map(async |_| storage.connection_of(&a).begin().await))
+                .await;
+        drop(held);
+        let owner = lime_storage_postgres::sea_orm::Database::connect(fresh.url()).await.unwrap();
+        assert!(!texts(&owner, kill).await.is_empty());
+        owner.close().await.unwrap();
+        // One may notice only when it is used; it is the last that does.
+        let mut failed = 0;
+        while Lookup::<Project>::list(&storage, scope, &Query::all()).await.is_err() {
+            failed += 1;
+            assert!(failed <= 4, "connections that are gone are lent again and again");
+        }
+    }
+    storage.close().await;
+}
+
 /// A connection serves one tenant for as long as that tenant's calls follow each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tenant_is_told_when_it_changes_and_not_with_every_call() {
